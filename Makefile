@@ -1,0 +1,30 @@
+# Eight targets at most. `go test ./...` is the truth; the rest is short for
+# things that people type.
+export CGO_ENABLED := 0
+BUILD := go build -trimpath -ldflags='-s -w'
+B ?=
+
+.PHONY: build demo test lint bench clean
+
+build: ## the programs, in bin/
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/...
+
+demo: build ## two nodes, 28 pods, every flow between them; KEEP=1 leaves the lab up
+	@bin/fairway-lab demo $(if $(KEEP),--keep)
+
+test: build ## everything, on the real kernel; needs root
+	@bin/fairway-lab check
+	go test ./...
+
+lint: ## vet, staticcheck, formatting, and the other architecture
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	go tool staticcheck ./...
+	GOARCH=arm64 go build ./...
+
+bench: build ## without B: list the benches; B=add runs one
+	@go run ./bench $(B)
+
+clean: ## what the targets above made
+	rm -rf bin bench/out

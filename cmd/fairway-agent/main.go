@@ -1,0 +1,130 @@
+// Command fairway-agent is the node daemon of Fairway: it keeps VPC addresses
+// warm, serves the CNI plugin and owns the node's pod datapath.
+//
+// It needs CAP_NET_ADMIN and no other capability. Exit status: 0 after SIGINT
+// or SIGTERM, 1 if it cannot start or go on, 2 if it is called wrongly or lacks
+// the capability.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairway-cni/fairway/internal/agent"
+	"github.com/fairway-cni/fairway/internal/edge/ec2"
+	"github.com/fairway-cni/fairway/internal/edge/imds"
+)
+
+// errUsage marks what is the caller's to mend before the agent is started.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	switch err := command().ExecuteContext(ctx); {
+	case err == nil:
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "fairway-agent:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "fairway-agent:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	cfg := agent.Default()
+	var native []string
+	var level slog.LevelVar
+	cmd := &cobra.Command{
+		Use:   "fairway-agent",
+		Short: "Keep VPC addresses warm, serve the CNI plugin, own the node's pod datapath",
+		Long: `fairway-agent runs on every node. It learns who it is from the instance metadata
+service, keeps addresses of the VPC ready, gives them to pods that fairway-cni
+brings, and makes the node's kernel hold what those pods need.
+
+EC2 is reached as by any AWS program: AWS_ENDPOINT_URL_EC2, AWS_REGION, the
+instance's role. It needs CAP_NET_ADMIN and no other capability.
+
+Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.`,
+		Example: `  # keep ten addresses ready, and let pods reach the peer VPC with their own address
+  fairway-agent --warm-addresses 10 --native 10.12.0.0/16`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, s := range native {
+				p, err := netip.ParsePrefix(s)
+				if err != nil {
+					return fmt.Errorf("%w: --native: %w", errUsage, err)
+				}
+				cfg.Native = append(cfg.Native, p)
+			}
+			if err := cfg.Validate(); err != nil {
+				return fmt.Errorf("%w: %w", errUsage, err)
+			}
+			if err := privileged(); err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
+			return run(cmd.Context(), cfg, log)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	f := cmd.Flags()
+	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "CNI socket; only root may connect")
+	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "directory of the address records")
+	f.StringVar(&cfg.SpoolDir, "spool-dir", cfg.SpoolDir, "directory where the plugin leaves releases while the agent is away")
+	f.StringVar(&cfg.CNIConfDir, "cni-conf-dir", cfg.CNIConfDir, "directory for the network configuration list; empty: do not write it")
+	f.IntVar(&cfg.WarmAddresses, "warm-addresses", cfg.WarmAddresses, "free addresses to keep ready")
+	f.IntVar(&cfg.MaxENIs, "max-enis", cfg.MaxENIs, "most ENIs of the instance; 0: what its type allows")
+	f.DurationVar(&cfg.CoolDown, "cool-down", cfg.CoolDown, "rest of a released address before another pod may have it")
+	f.DurationVar(&cfg.AddWait, "add-wait", cfg.AddWait, "how long an ADD waits for an address that is on its way")
+	f.StringSliceVar(&native, "native", nil, "further prefixes that see pods' own addresses (the VPC's own are known)")
+	f.IntVar(&cfg.MTU, "mtu", cfg.MTU, "MTU of ENIs and pods, in bytes")
+	f.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return cmd
+}
+
+// privileged says in one line what is missing, before anything fails halfway.
+func privileged() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return fmt.Errorf("%w: CAP_NET_ADMIN is missing: run as root or with that capability", errUsage)
+	}
+	return nil
+}
+
+func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
+	sdk, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return fmt.Errorf("load aws configuration: %w", err)
+	}
+	return agent.Run(ctx, cfg, agent.Outside{
+		IMDS: imds.New(sdk),
+		EC2: func(region string) (*ec2.Client, error) {
+			regional := sdk.Copy()
+			if regional.Region == "" {
+				regional.Region = region
+			}
+			return newEC2(regional), nil
+		},
+	}, log)
+}
+
+func newEC2(cfg aws.Config) *ec2.Client { return ec2.New(cfg) }

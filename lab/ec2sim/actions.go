@@ -1,0 +1,175 @@
+package ec2sim
+
+import "strings"
+
+// actions are all that the API has. The parameters are those of the Amazon EC2
+// API Reference; one that is not read here is refused as unknown.
+var actions = map[string]action{
+	"CreateVpc":                       act(parseCreateVPC, createVPC, renderCreateVPC),
+	"DescribeVpcs":                    act(queryBy("VpcId"), describeVPCs, renderVPCs),
+	"CreateSubnet":                    act(parseCreateSubnet, createSubnet, renderCreateSubnet),
+	"DescribeSubnets":                 act(queryBy("SubnetId"), describeSubnets, renderSubnets),
+	"CreateSecurityGroup":             act(parseCreateGroup, createSecurityGroup, renderCreateGroup),
+	"DescribeSecurityGroups":          act(queryBy("GroupId"), describeGroups, renderGroups),
+	"CreateNetworkInterface":          act(parseCreateENI, createNetworkInterface, renderCreateENI),
+	"DescribeNetworkInterfaces":       act(queryBy("NetworkInterfaceId"), describeENIs, renderENIs),
+	"DeleteNetworkInterface":          act(parseDeleteENI, deleteNetworkInterface, renderDone),
+	"AttachNetworkInterface":          act(parseAttach, attachNetworkInterface, renderAttach),
+	"DetachNetworkInterface":          act(parseDetach, detachNetworkInterface, renderDone),
+	"ModifyNetworkInterfaceAttribute": act(parseModify, modifyNetworkInterface, renderDone),
+	"AssignPrivateIpAddresses":        noDryRun(act(parseAssign, assignPrivateIPs, renderAssigned)),
+	"UnassignPrivateIpAddresses":      noDryRun(act(parseUnassign, unassignPrivateIPs, renderDone)),
+	"RunInstances":                    act(parseRun, runInstances, renderRun),
+	"TerminateInstances":              act(parseTerminate, terminateInstances, renderTerminate),
+	"DescribeInstances":               act(queryBy("InstanceId"), describeInstances, renderInstances),
+	"DescribeInstanceTypes":           act(queryBy("InstanceType"), describeInstanceTypes, renderTypes),
+	"DescribeAvailabilityZones":       act(parseZones, describeZones, renderZones),
+	"CreateTags":                      act(parseCreateTags, createTags, renderDone),
+	"DeleteTags":                      act(parseDeleteTags, deleteTags, renderDone),
+	"DescribeTags":                    act(queryBy(""), describeTags, renderTags),
+}
+
+func queryBy(ids string) func(form) Query {
+	return func(f form) Query { return f.query(ids) }
+}
+
+func parseCreateVPC(f form) CreateVPCInput {
+	f.in("InstanceTenancy").choice("default")
+	return CreateVPCInput{CIDR: f.in("CidrBlock").cidr(), Tags: f.tagsFor(kindVPC)[kindVPC]}
+}
+
+func parseCreateSubnet(f form) CreateSubnetInput {
+	return CreateSubnetInput{
+		VPCID: f.in("VpcId").text(), CIDR: f.in("CidrBlock").cidr(),
+		Zone: f.in("AvailabilityZone").text(), ZoneID: f.in("AvailabilityZoneId").text(),
+		Tags: f.tagsFor(kindSubnet)[kindSubnet],
+	}
+}
+
+func parseCreateGroup(f form) CreateSecurityGroupInput {
+	return CreateSecurityGroupInput{
+		VPCID: f.in("VpcId").text(), Name: f.in("GroupName").text(), Description: f.in("GroupDescription").text(),
+		Tags: f.tagsFor(kindGroup)[kindGroup],
+	}
+}
+
+func parseCreateENI(f form) CreateNetworkInterfaceInput {
+	f.in("InterfaceType").choice("interface")
+	return CreateNetworkInterfaceInput{
+		SubnetID: f.in("SubnetId").text(), Description: f.in("Description").text(),
+		Groups: f.in("SecurityGroupId").texts(), Addresses: f.addressing(),
+		Tags: f.tagsFor(kindENI)[kindENI], ClientToken: f.in("ClientToken").text(),
+	}
+}
+
+func parseDeleteENI(f form) DeleteNetworkInterfaceInput {
+	return DeleteNetworkInterfaceInput{ID: f.in("NetworkInterfaceId").text()}
+}
+
+func parseAttach(f form) AttachNetworkInterfaceInput {
+	f.in("DeviceIndex").required()
+	return AttachNetworkInterfaceInput{
+		InterfaceID: f.in("NetworkInterfaceId").text(), InstanceID: f.in("InstanceId").text(),
+		DeviceIndex: f.in("DeviceIndex").count(0), CardIndex: f.in("NetworkCardIndex").count(0),
+	}
+}
+
+func parseDetach(f form) DetachNetworkInterfaceInput {
+	return DetachNetworkInterfaceInput{AttachmentID: f.in("AttachmentId").text(), Force: f.in("Force").flag().Value}
+}
+
+func parseModify(f form) ModifyNetworkInterfaceInput {
+	return ModifyNetworkInterfaceInput{
+		ID:          f.in("NetworkInterfaceId").text(),
+		Description: f.in("Description").in("Value").optional(),
+		SourceDest:  f.in("SourceDestCheck").in("Value").flag(),
+		Groups:      f.in("SecurityGroupId").texts(),
+		Attachment: AttachmentChange{
+			ID:                  f.in("Attachment").in("AttachmentId").text(),
+			DeleteOnTermination: f.in("Attachment").in("DeleteOnTermination").flag(),
+		},
+	}
+}
+
+func parseAssign(f form) AssignPrivateIPAddressesInput {
+	return AssignPrivateIPAddressesInput{
+		ID:    f.in("NetworkInterfaceId").text(),
+		Count: f.in("SecondaryPrivateIpAddressCount").count(1), Addresses: f.in("PrivateIpAddress").addrs(),
+		PrefixCount: f.in("Ipv4PrefixCount").count(1), Prefixes: f.in("Ipv4Prefix").cidrs(),
+		AllowReassignment: f.in("AllowReassignment").flag().Value,
+	}
+}
+
+func parseUnassign(f form) UnassignPrivateIPAddressesInput {
+	return UnassignPrivateIPAddressesInput{
+		ID:        f.in("NetworkInterfaceId").text(),
+		Addresses: f.in("PrivateIpAddress").addrs(), Prefixes: f.in("Ipv4Prefix").cidrs(),
+	}
+}
+
+func parseRun(f form) RunInstancesInput {
+	f.in("MinCount").required()
+	f.in("MaxCount").required()
+	tags := f.tagsFor(kindInstance, kindENI)
+	metadata, profile := f.in("MetadataOptions"), f.in("IamInstanceProfile")
+	in := RunInstancesInput{
+		Type: f.in("InstanceType").text(), ImageID: f.in("ImageId").text(),
+		Min: f.in("MinCount").count(1), Max: f.in("MaxCount").count(1),
+		SubnetID: f.in("SubnetId").text(), Groups: f.in("SecurityGroupId").texts(), PrivateIP: f.in("PrivateIpAddress").addr(),
+		Tags: tags[kindInstance], InterfaceTags: tags[kindENI],
+		Metadata: Metadata{
+			HopLimit: metadata.in("HttpPutResponseHopLimit").count(1),
+			Tokens:   metadata.in("HttpTokens").choice("required", "optional"),
+			Disabled: metadata.in("HttpEndpoint").choice("enabled", "disabled") == "disabled",
+		},
+		UserData: f.in("UserData").base64(), KeyName: f.in("KeyName").text(), ClientToken: f.in("ClientToken").text(),
+	}
+	arn, name := profile.in("Arn").text(), profile.in("Name").text()
+	if arn != "" && name != "" {
+		f.fail(invalidCombination("The parameter 'iamInstanceProfile.name' may not be used in combination with 'iamInstanceProfile.arn'"))
+	}
+	in.InstanceProfile = arn + name
+	for _, m := range f.in("NetworkInterface").members() {
+		m.in("DeviceIndex").required()
+		m.in("InterfaceType").choice("interface")
+		in.Interfaces = append(in.Interfaces, LaunchInterface{
+			DeviceIndex: m.in("DeviceIndex").count(0), CardIndex: m.in("NetworkCardIndex").count(0),
+			ExistingID: m.in("NetworkInterfaceId").text(), SubnetID: m.in("SubnetId").text(),
+			Description: m.in("Description").text(), Groups: m.in("SecurityGroupId").texts(),
+			Addresses: m.addressing(), DeleteOnTermination: m.in("DeleteOnTermination").flag(),
+		})
+	}
+	return in
+}
+
+func parseTerminate(f form) TerminateInstancesInput {
+	return TerminateInstancesInput{IDs: f.in("InstanceId").texts()}
+}
+
+func parseZones(f form) zoneQuery {
+	f.in("AllAvailabilityZones").flag() // there are none to opt in to
+	return zoneQuery{names: f.in("ZoneName").texts(), ids: f.in("ZoneId").texts(), filters: f.filters()}
+}
+
+func parseCreateTags(f form) CreateTagsInput {
+	return CreateTagsInput{IDs: f.in("ResourceId").texts(), Tags: f.tags()}
+}
+
+func parseDeleteTags(f form) DeleteTagsInput {
+	in := DeleteTagsInput{IDs: f.in("ResourceId").texts()}
+	for _, m := range f.in("Tag").members() {
+		if in.Tags == nil {
+			in.Tags = map[string]Optional[string]{}
+		}
+		in.Tags[m.in("Key").text()] = m.in("Value").optional()
+	}
+	return in
+}
+
+// profileARN gives the ARN of an instance profile that was named either way.
+func (s *state) profileARN(profile string) string {
+	if strings.HasPrefix(profile, "arn:") {
+		return profile
+	}
+	return "arn:aws:iam::" + s.cfg.Account + ":instance-profile/" + profile
+}

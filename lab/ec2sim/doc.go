@@ -1,0 +1,37 @@
+// Package ec2sim is the EC2 API of one account in one region, held in memory:
+// VPCs, subnets, security groups, network interfaces and instances, served
+// over the EC2 Query protocol (API version 2016-11-15), so that an unmodified
+// AWS SDK or the aws CLI needs only its endpoint set.
+//
+//	request -> form tree -> parse -> typed input -> state machine -> result -> render -> XML
+//	           (form.go)    (action*.go)    (in-process callers enter here)
+//
+// # Invariants
+//
+// A call that fails changes nothing: every write to the state is journalled
+// and undone. An address belongs to at most one network interface of its
+// subnet. A request with an unknown action, parameter or filter is refused,
+// never ignored. The same seed and the same calls give the same identifiers,
+// MAC addresses and IP addresses.
+//
+// # Real devices
+//
+// With [Config].Devices an attachment stays "attaching", and an instance
+// "pending", until the owner of the devices reports otherwise ([Cloud.DeviceAttached],
+// [Cloud.DeviceDetached], [Cloud.InstanceRunning], [Cloud.InstanceTerminated]).
+// Its loop is level-triggered: take [Cloud.Changed], then [Cloud.Snapshot],
+// make the world so, report, wait on the channel. Reports may come late or
+// twice.
+//
+// # Concurrency
+//
+// One mutex guards everything; the package starts no goroutine and reads no
+// clock but [Config].Now. All methods are safe for concurrent use, and what
+// they return is the caller's own.
+//
+// # Sources
+//
+// Codes and messages follow "Error codes for the Amazon EC2 API" (Amazon EC2
+// Developer Guide) and what the service is seen to send; limits per instance
+// type come from DescribeInstanceTypes.
+package ec2sim

@@ -1,0 +1,196 @@
+package ec2sim
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// apiVersion is the only version of the EC2 Query API served.
+const apiVersion = "2016-11-15"
+
+// ServeHTTP answers one request of the EC2 Query API: a form by POST, or the
+// same as a query string by GET. Signatures are not looked at.
+func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	c.requests++
+	id := requestID(c.state.cfg.Seed, c.requests)
+	c.mu.Unlock()
+
+	name, body, err := c.serve(w, r)
+	if err != nil {
+		refused := &Error{Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
+		errors.As(err, &refused)
+		writeXML(w, id, refused.HTTPStatus(), xml.StartElement{Name: xml.Name{Local: "Response"}}, xmlError{refused.Code, refused.Message, id})
+		return
+	}
+	body.head().RequestID = id
+	writeXML(w, id, http.StatusOK, xml.StartElement{
+		Name: xml.Name{Local: name + "Response"},
+		Attr: []xml.Attr{{Name: xml.Name{Local: "xmlns"}, Value: "http://ec2.amazonaws.com/doc/" + apiVersion + "/"}},
+	}, body)
+}
+
+// serve gives the action's name and its reply.
+func (c *Cloud) serve(w http.ResponseWriter, r *http.Request) (string, replier, error) {
+	values, err := readForm(w, r)
+	if err != nil {
+		return "", nil, err
+	}
+	root, err := parseForm(values)
+	if err != nil {
+		return "", nil, err
+	}
+	f := newForm(root)
+	name, version := f.in("Action").text(), f.in("Version").text()
+	if name == "" {
+		return "", nil, fail("MissingAction", "The request must contain the parameter Action")
+	}
+	if version == "" {
+		return "", nil, missing("Version")
+	}
+	if version != apiVersion {
+		return "", nil, fail("NoSuchVersion", "The requested version (%s) of service ec2 does not exist", version)
+	}
+	act, ok := actions[name]
+	if !ok {
+		return "", nil, fail("InvalidAction", "The action %s is not valid for this web service.", name)
+	}
+	if err := c.refuse(name); err != nil {
+		return "", nil, err
+	}
+	dry := act.dryRun && f.in("DryRun").flag().Value
+	body, err := act.serve(c, f, dry)
+	return name, body, err
+}
+
+// readForm takes the parameters from the query string and the body. Those of a
+// presigned request are no parameters of the action.
+func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.URL.Path != "/" && r.URL.Path != "" {
+		return nil, &Error{Code: "InvalidRequest", Message: "The path must be /.", Status: http.StatusNotFound}
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fail("MalformedQueryString", "The query string contains a syntax error: %s", err)
+	}
+	maps.DeleteFunc(values, func(name string, _ []string) bool { return strings.HasPrefix(name, "X-Amz-") })
+	switch r.Method {
+	case http.MethodGet:
+		return values, nil
+	case http.MethodPost:
+	default:
+		return nil, fail("MethodNotAllowed", "The method %s is not allowed. Use GET or POST.", r.Method)
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, fail("RequestEntityTooLarge", "The request is larger than %d bytes.", maxBody)
+	}
+	if err != nil {
+		return nil, fail("MalformedQueryString", "The body cannot be read: %s", err)
+	}
+	posted, err := url.ParseQuery(string(text))
+	if err != nil {
+		return nil, fail("MalformedQueryString", "The body contains a syntax error: %s", err)
+	}
+	for name, list := range posted {
+		values[name] = append(values[name], list...)
+	}
+	return values, nil
+}
+
+// requestID gives an identifier in the form of a UUID.
+func requestID(seed, n uint64) string {
+	a, b := mix(n+seed*seedStep), mix(^n+seed*seedStep)
+	return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0xfff, b&0xffffffffffff)
+}
+
+func writeXML(w http.ResponseWriter, id string, status int, root xml.StartElement, body any) {
+	var text bytes.Buffer
+	text.WriteString(xml.Header)
+	if err := xml.NewEncoder(&text).EncodeElement(body, root); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError) // a type of ours that is no XML: every test of its action shows it
+		return
+	}
+	w.Header().Set("Content-Type", "text/xml;charset=UTF-8")
+	w.Header().Set("X-Amzn-Requestid", id)
+	w.WriteHeader(status)
+	if text.Len() > largeReply {
+		time.Sleep(settle)
+	}
+	w.Write(text.Bytes())
+}
+
+// The AWS SDK for Go closes its request's body as soon as it has the reply's
+// head. If the connection's write loop looks for the end of that body only
+// then, it is told of an error and closes the connection, under whoever reads
+// the rest of the reply: "use of closed network connection"
+// (aws/aws-sdk-go-v2, issue 2737). No real service answers within the
+// microseconds that this takes, so neither do we: a reply that does not fit
+// the client's read buffer of 4 KiB waits a moment. It is no state, hence the
+// real clock.
+const (
+	largeReply = 3 << 10 // bytes, which leaves room for the head
+	settle     = time.Millisecond
+)
+
+// reply is the beginning of every successful answer.
+type reply struct {
+	RequestID string `xml:"requestId"`
+}
+
+func (r *reply) head() *reply { return r }
+
+// replier is an answer: a pointer to a struct that begins with a reply.
+type replier interface{ head() *reply }
+
+type xmlError struct {
+	Code      string `xml:"Errors>Error>Code"`
+	Message   string `xml:"Errors>Error>Message"`
+	RequestID string `xml:"RequestID"`
+}
+
+// action is one entry of the API.
+type action struct {
+	dryRun bool // whether it has the parameter DryRun
+	serve  func(c *Cloud, f form, dry bool) (replier, error)
+}
+
+// act makes an action of how to read its parameters, what to do, and how to
+// show the outcome. A dry run does everything and is then undone, so what it
+// says about success is true.
+func act[In, Out any](parse func(form) In, do func(*state, In) (Out, error), render func(*state, Out) replier) action {
+	return action{dryRun: true, serve: func(c *Cloud, f form, dry bool) (replier, error) {
+		in := parse(f)
+		if *f.err != nil {
+			return nil, *f.err
+		}
+		if name, ok := f.node.unknown(); ok {
+			return nil, fail("UnknownParameter", "The parameter %s is not recognized", name)
+		}
+		return call(c, in, func(s *state, in In) (replier, error) {
+			out, err := do(s, in)
+			if err == nil && dry {
+				err = fail("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+			}
+			if err != nil {
+				return nil, err
+			}
+			return render(s, out), nil
+		})
+	}}
+}
+
+// noDryRun is for the actions that do not have the parameter.
+func noDryRun(a action) action {
+	a.dryRun = false
+	return a
+}

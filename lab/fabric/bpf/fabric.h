@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The contract between the programs and Go: map layouts, flags, reasons.
+// bpf2go turns the structs and the enum into Go, so neither side can drift.
+//
+// Keys hold the ifindex of an ENI's fabric end. The fabric gives every device
+// that it makes an ifindex of its own across all VPC namespaces, which is what
+// allows one set of maps for VPCs that overlap in addresses.
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define ENI_SOURCE_DEST_CHECK 1 // eni.flags: the attribute sourceDestCheck is true
+
+// skb->mark between from_eni and to_eni, inside the VPC namespace only: veth
+// scrubs it when the packet leaves for the guest.
+#define MARK_TTL_255 0x80000000u
+
+// REASON_MAX leaves room: a new reason does not change the map's layout.
+#define REASON_MAX 32
+
+enum reason {
+	REASON_NONE,
+	REASON_MALFORMED,
+	REASON_MAC_SPOOF,
+	REASON_NOT_ROUTER_MAC,
+	REASON_NOT_IPV4,
+	REASON_MULTICAST,
+	REASON_IP_OPTIONS,
+	REASON_SRC_DST_CHECK,
+	REASON_MARTIAN,
+	REASON_LINK_LOCAL,
+	REASON_NO_OWNER,
+	REASON_NOT_ATTACHED,
+	REASON_NO_ROUTE,
+};
+
+struct eni {
+	__u8 mac[ETH_ALEN];
+	__u16 flags;
+};
+
+// owned_key finds whether addr (network order) belongs to the ENI. The ifindex
+// is always part of the match: prefixlen = 32 + the length of the IPv4 prefix.
+struct owned_key {
+	__u32 prefixlen;
+	__u32 ifindex;
+	__be32 addr;
+};
+
+struct count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct drops {
+	struct count by_reason[REASON_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32); // ifindex of a fabric end
+	__type(value, struct eni);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} enis SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct owned_key);
+	__type(value, __u8);
+	__uint(max_entries, 1 << 20);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} owned SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __be32); // a link-local address that the fabric itself serves
+	__type(value, __u8);
+	__uint(max_entries, 64);
+} services SEC(".maps");
+
+// Go makes the entry before the ENI exists, so that counting never allocates.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, __u32); // ifindex of the fabric end the packet came in by
+	__type(value, struct drops);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} drops SEC(".maps");
+
+// Unused; they put the types into the object's BTF, where bpf2go finds them.
+const enum reason *reason_in_btf __attribute__((unused));
+
+static __always_inline int drop(struct __sk_buff *skb, __u32 ifindex, __u32 reason)
+{
+	struct drops *d = bpf_map_lookup_elem(&drops, &ifindex);
+
+	if (d && reason < REASON_MAX) {
+		d->by_reason[reason].packets++;
+		d->by_reason[reason].bytes += skb->len;
+	}
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int owns(__u32 ifindex, __be32 addr)
+{
+	struct owned_key key = { .prefixlen = 64, .ifindex = ifindex, .addr = addr };
+
+	return bpf_map_lookup_elem(&owned, &key) != 0;
+}
+
+// same_mac compares by halves: the compiler's memcmp is a call that BPF has not.
+static __always_inline int same_mac(const void *a, const void *b)
+{
+	const __u16 *x = a, *y = b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}

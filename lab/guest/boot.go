@@ -1,0 +1,92 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoDevice says that no device of the guest has the MAC that was asked for:
+// the fabric has not plugged it in.
+var ErrNoDevice = errors.New("no device with this MAC")
+
+// Boot is what an instance learns by DHCP about its primary ENI.
+type Boot struct {
+	MAC     net.HardwareAddr
+	Address netip.Prefix // the ENI's primary IPv4 address with the subnet's length
+	Gateway netip.Addr   // the subnet's implied router
+	MTU     int          // bytes; 0 leaves the device's own
+}
+
+// Configure does what an instance's own operating system does at boot: loopback
+// up, and the device of the MAC up with its address and a default route. It may
+// be repeated. Devices of further ENIs are left to whoever runs in the guest,
+// as on EC2.
+func (g *Guest) Configure(b Boot) error {
+	if !b.Address.Addr().Is4() || !b.Gateway.Is4() || !b.Address.Masked().Contains(b.Gateway) {
+		return fmt.Errorf("configure guest %s: address %v, gateway %v: want IPv4, the gateway in the address's subnet", g.cfg.ID, b.Address, b.Gateway)
+	}
+	// Sends by a socket that was opened in the guest's namespace.
+	h, err := netlink.NewHandleAt(netns.NsHandle(g.netns.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("configure guest %s: open netlink: %w", g.cfg.ID, err)
+	}
+	defer h.Close()
+	if err := configure(h, b); err != nil {
+		return fmt.Errorf("configure guest %s: %w", g.cfg.ID, err)
+	}
+	return nil
+}
+
+func configure(h *netlink.Handle, b Boot) error {
+	links, err := h.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	i := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Attrs().Flags&net.FlagLoopback != 0 })
+	if i < 0 {
+		return errors.New("set loopback up: the namespace has none")
+	}
+	if err := h.LinkSetUp(links[i]); err != nil {
+		return fmt.Errorf("set loopback up: %w", err)
+	}
+	i = slices.IndexFunc(links, func(l netlink.Link) bool {
+		return slices.Equal(l.Attrs().HardwareAddr, b.MAC)
+	})
+	if i < 0 {
+		return fmt.Errorf("find device %v: %w", b.MAC, ErrNoDevice)
+	}
+	dev := links[i]
+	name := dev.Attrs().Name
+	if b.MTU > 0 {
+		if err := h.LinkSetMTU(dev, b.MTU); err != nil {
+			return fmt.Errorf("set mtu %d on %s: %w", b.MTU, name, err)
+		}
+	}
+	if err := h.LinkSetUp(dev); err != nil {
+		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	address := &netlink.Addr{IPNet: &net.IPNet{
+		IP:   b.Address.Addr().AsSlice(),
+		Mask: net.CIDRMask(b.Address.Bits(), 32),
+	}}
+	if err := h.AddrReplace(dev, address); err != nil {
+		return fmt.Errorf("add %v to %s: %w", b.Address, name, err)
+	}
+	route := &netlink.Route{
+		LinkIndex: dev.Attrs().Index,
+		Gw:        b.Gateway.AsSlice(),
+		Src:       b.Address.Addr().AsSlice(),
+		Protocol:  unix.RTPROT_DHCP,
+	}
+	if err := h.RouteReplace(route); err != nil {
+		return fmt.Errorf("add default route via %v on %s: %w", b.Gateway, name, err)
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairway-cni/fairway/lab/ec2sim"
+	"github.com/fairway-cni/fairway/lab/fabric"
+	"github.com/fairway-cni/fairway/lab/guest"
+)
+
+// The addresses that every instance finds in its VPC.
+var (
+	// MetadataAddr is where the instance metadata service is on EC2. Source:
+	// "Use the Instance Metadata Service", Amazon EC2 User Guide.
+	MetadataAddr = netip.MustParseAddrPort("169.254.169.254:80")
+	// EC2Addr is the lab's EC2 endpoint, in place of a VPC endpoint: a
+	// link-local address that AWS does not use, so that it hides nothing.
+	EC2Addr = netip.MustParseAddrPort("169.254.100.1:80")
+)
+
+// ErrRunning says that a lab of this name runs already.
+var ErrRunning = errors.New("a lab of this name is running")
+
+// retryInterval is how soon the lab tries again what failed.
+const retryInterval = time.Second
+
+// Config says how to run a World.
+type Config struct {
+	World *World
+	Dir   string   // state on the host, absolute; see [Dir]
+	Path  []string // directories that come first in the PATH of what runs in instances
+	Log   *slog.Logger
+}
+
+// Lab is a World that runs: the cloud holds what exists, and one loop makes the
+// fabric and the guests follow.
+//
+//	EC2 API --> ec2sim.Cloud --Snapshot--> loop --> fabric.Sync, guest.Start, ...
+//	                ^                        |
+//	                +--- DeviceAttached, ... +
+//
+// The loop is level-triggered: it compares, it does not replay. What fails is
+// tried again.
+type Lab struct {
+	cfg    Config
+	cloud  *ec2sim.Cloud
+	fabric *fabric.Fabric
+	lock   *os.File
+	cgroup string
+	stop   context.CancelFunc
+	done   chan struct{}
+	ready  chan struct{} // closed when every instance of the World runs
+
+	mu       sync.Mutex // guards what Status reads and the loop writes
+	machines map[string]*machine
+	failure  error // of the last pass
+
+	services map[string]net.Listener // by VPC, or by ENI and attachment; the loop's own
+	metadata map[string]http.Handler // by instance; the loop's own
+}
+
+// machine is an instance that has been booted.
+type machine struct {
+	*guest.Guest
+	running bool
+	daemons []Daemon
+}
+
+// Dir is where a lab of this name keeps its state on the host.
+func Dir(name string) string { return filepath.Join("/run/fairway-lab", name) }
+
+// Cgroup is the control group of all instances of a lab.
+func Cgroup(name string) (string, error) {
+	root, err := guest.CgroupRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, "fairway-lab."+name), nil
+}
+
+// Start brings the World to life and returns when it is built; [Lab.Ready] says
+// when it runs. ctx bounds the start only.
+func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
+	if err := cfg.World.Validate(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(guest.Check(), fabric.Probe()); err != nil {
+		return nil, fmt.Errorf("this machine cannot run a lab: %w", err)
+	}
+	cgroup, err := Cgroup(cfg.World.Name)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	f, err := fabric.New(fabric.Config{Services: []netip.Addr{MetadataAddr.Addr(), EC2Addr.Addr()}})
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	l := &Lab{
+		cfg:      cfg,
+		cloud:    ec2sim.New(ec2sim.Config{Region: cfg.World.Region, Devices: true, Seed: 1}),
+		fabric:   f,
+		lock:     lock,
+		cgroup:   cgroup,
+		done:     make(chan struct{}),
+		ready:    make(chan struct{}),
+		machines: make(map[string]*machine),
+		services: make(map[string]net.Listener),
+		metadata: make(map[string]http.Handler),
+	}
+	if err := build(l.cloud, cfg.World); err != nil {
+		return nil, errors.Join(err, l.tearDown())
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	go l.run(run)
+	return l, nil
+}
+
+// takeLock makes the lab's directory and claims it for this process.
+func takeLock(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make lab directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lab lock: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s is locked; use `fairway-lab down` first", ErrRunning, dir), lock.Close())
+	}
+	return lock, nil
+}
+
+// Cloud is the lab's EC2, to be called in-process.
+func (l *Lab) Cloud() *ec2sim.Cloud { return l.cloud }
+
+// Fabric is the lab's network.
+func (l *Lab) Fabric() *fabric.Fabric { return l.fabric }
+
+// Ready is closed once every instance of the World runs with its daemons
+// started.
+func (l *Lab) Ready() <-chan struct{} { return l.ready }
+
+// Failure is what the last pass of the loop could not do, or nil.
+func (l *Lab) Failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
+}
+
+// Close ends the lab: every process, namespace, device, cgroup and file of it.
+func (l *Lab) Close() error {
+	l.stop()
+	<-l.done
+	return l.tearDown()
+}
+
+// run is the loop.
+func (l *Lab) run(ctx context.Context) {
+	defer close(l.done)
+	ready := false
+	for {
+		changed := l.cloud.Changed()
+		err := l.reconcile(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.mu.Lock()
+		l.failure = err
+		l.mu.Unlock()
+		if !ready && err == nil && l.allRunning() {
+			ready = true
+			close(l.ready)
+		}
+		retry := make(<-chan time.Time)
+		if err != nil {
+			l.cfg.Log.Error("the lab is not as asked for", "error", err, "retry", retryInterval)
+			retry = time.After(retryInterval)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-retry:
+		}
+	}
+}
+
+func (l *Lab) allRunning() bool {
+	for _, i := range l.cloud.Snapshot().Instances {
+		if i.State != ec2sim.StateRunning {
+			return false
+		}
+	}
+	return true
+}
+
+// tearDown removes all that Start and the loop made.
+func (l *Lab) tearDown() error {
+	var errs []error
+	for id, ln := range l.services {
+		errs = append(errs, ignoreClosed(ln.Close()))
+		delete(l.services, id)
+	}
+	l.mu.Lock()
+	machines := l.machines
+	l.machines = map[string]*machine{}
+	l.mu.Unlock()
+	stopped := make(chan error)
+	for _, m := range machines {
+		go func() { stopped <- m.Stop() }()
+	}
+	for range machines {
+		errs = append(errs, <-stopped)
+	}
+	errs = append(errs, l.fabric.Close())
+	errs = append(errs, guest.Reap(l.cfg.Dir, l.cgroup), l.lock.Close())
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// serve answers HTTP on ln until ln is closed.
+func (l *Lab) serve(ln net.Listener, h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(l.cfg.Log.Handler(), slog.LevelDebug)}
+	if err := s.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		l.cfg.Log.Error("serve", "address", ln.Addr(), "error", err)
+	}
+}
