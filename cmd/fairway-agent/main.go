@@ -15,8 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"text/tabwriter"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -24,6 +24,7 @@ import (
 	"github.com/fairway-cni/fairway/internal/agent"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
 	"github.com/fairway-cni/fairway/internal/edge/imds"
+	"github.com/fairway-cni/fairway/internal/edge/kernel"
 )
 
 // errUsage marks what is the caller's to mend before the agent is started.
@@ -93,7 +94,47 @@ Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.`,
 	f.DurationVar(&cfg.AddWait, "add-wait", cfg.AddWait, "how long an ADD waits for an address that is on its way")
 	f.StringSliceVar(&native, "native", nil, "further prefixes that see pods' own addresses (the VPC's own are known)")
 	f.IntVar(&cfg.MTU, "mtu", cfg.MTU, "MTU of ENIs and pods, in bytes")
+	cmd.AddCommand(checkCommand())
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	f.TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	return cmd
+}
+
+// checkCommand says whether the datapath can run on this kernel.
+func checkCommand() *cobra.Command {
+	var list bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Say whether this kernel has what the datapath needs",
+		Long: `Try the kernel features that the datapath needs, without leaving a trace. Exit
+status 2 and one line where one is missing.`,
+		Example: `  fairway-agent check --list`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if list {
+				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "FEATURE\tSINCE\tFOR")
+				for _, f := range kernel.Features() {
+					fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, f.Since, f.Why)
+				}
+				if err := t.Flush(); err != nil {
+					return err
+				}
+			}
+			if err := privileged(); err != nil {
+				return err
+			}
+			k, err := kernel.Open()
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(k.Probe(), k.Close()); err != nil {
+				return fmt.Errorf("%w: %w", errUsage, err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&list, "list", false, "print every feature, with the kernel it came with")
 	return cmd
 }
 
@@ -122,9 +163,7 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 			if regional.Region == "" {
 				regional.Region = region
 			}
-			return newEC2(regional), nil
+			return ec2.New(regional), nil
 		},
 	}, log)
 }
-
-func newEC2(cfg aws.Config) *ec2.Client { return ec2.New(cfg) }

@@ -140,8 +140,11 @@ func (n *nodeState) converge() error {
 		return err
 	}
 	changes := diff.Compare(have, want)
+	if len(changes) > 0 {
+		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String())
+	}
 	for _, c := range changes {
-		n.log.Info("kernel change", "change", c.String())
+		n.log.Debug("kernel change", "change", c.String())
 	}
 	return n.kernel.Apply(changes)
 }

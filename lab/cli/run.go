@@ -136,7 +136,7 @@ func scripted(ctx context.Context, env Env, ts *testscript.TestScript, args []st
 // scriptArgs resolves the files of the archive and makes `up` return.
 func scriptArgs(ts *testscript.TestScript, args []string) ([]string, error) {
 	if len(args) == 0 {
-		return nil, fmt.Errorf("usage: lab ARG...")
+		return nil, errors.New("lab: no command; see fairway-lab --help")
 	}
 	args = append([]string(nil), args...)
 	for i := 1; i < len(args); i++ {

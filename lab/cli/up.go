@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -30,7 +31,11 @@ const logName = "lab.log"
 
 // readyFD is where a detached lab finds the pipe on which it says that it is
 // ready, or why it is not.
-const readyFD = 3
+const (
+	readyFD      = 3
+	readyLine    = "ready\n"
+	maxComplaint = 64 << 10 // bytes
+)
 
 func upCommand(o *options) *cobra.Command {
 	var file string
@@ -91,7 +96,7 @@ func (o *options) hold(ctx context.Context, w *world.World, ready func()) (err e
 	defer cancel()
 	l, err := world.Start(start, world.Config{World: w, Dir: world.Dir(w.Name), Path: o.BinDirs, Log: log})
 	if err != nil {
-		return err
+		return errors.Join(err, world.Sweep(w.Name))
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	select {
@@ -112,7 +117,7 @@ func (o *options) runChild(ctx context.Context, w *world.World) error {
 		return fmt.Errorf("%w: --detached-child is for fairway-lab itself", ErrUsage)
 	}
 	err := o.hold(ctx, w, func() {
-		fmt.Fprintln(pipe, "ready")
+		fmt.Fprint(pipe, readyLine)
 		pipe.Close()
 	})
 	if err != nil {
@@ -156,18 +161,30 @@ func (o *options) startDetached(ctx context.Context, w *world.World, file string
 	// Ctrl-C here ends the child too: it would be a lab that nobody knows of.
 	stop := context.AfterFunc(ctx, func() { child.Process.Signal(syscall.SIGTERM) })
 	defer stop()
-	line, _ := bufio.NewReader(r).ReadString('\n')
-	if strings.TrimSpace(line) == "ready" {
+	said := bufio.NewReader(io.LimitReader(r, maxComplaint))
+	if line, err := said.ReadString('\n'); err == nil && line == readyLine {
 		return child.Process.Release()
+	} else if err == nil || line != "" {
+		rest, _ := io.ReadAll(said) // the child has ended: what came is what there is
+		complaint := strings.TrimSpace(line + string(rest))
+		return errors.Join(errors.New(complaint), ctx.Err(), waited(child), world.Sweep(w.Name))
 	}
 	err = child.Wait()
+	lastWords, readErr := os.ReadFile(log.Name())
+	sweep := errors.Join(readErr, world.Sweep(w.Name))
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return errors.Join(ctx.Err(), sweep)
 	}
-	if line = strings.TrimSpace(line); line != "" {
-		return errors.New(line)
+	return errors.Join(fmt.Errorf("the lab ended before it was up (%w); its log:\n%s", err, lastWords), sweep)
+}
+
+// waited reaps a child that has said why it failed: its status adds nothing.
+func waited(child *exec.Cmd) error {
+	var exit *exec.ExitError
+	if err := child.Wait(); err != nil && !errors.As(err, &exit) {
+		return err
 	}
-	return fmt.Errorf("the lab ended before it was up (%w); see %s", err, log.Name())
+	return nil
 }
 
 func downCommand(o *options) *cobra.Command {

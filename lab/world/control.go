@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/fairway-cni/fairway/lab/guest"
 )
 
 // ErrNotRunning says that no lab answers at the place where it should.
@@ -119,13 +117,35 @@ func (r *Remote) Down(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return guest.Reap(r.dir, cgroup)
+	return reap(r.dir, cgroup)
+}
+
+// Sweep removes what a lab of this name left behind, unless it is running: then
+// it does nothing.
+func Sweep(name string) error {
+	dir := Dir(name)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY, 0)
+	if err == nil {
+		defer f.Close()
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look at lab lock: %w", err)
+	}
+	cgroup, err := Cgroup(name)
+	if err != nil {
+		return err
+	}
+	return reap(dir, cgroup)
 }
 
 // waitGone waits until nobody holds the lab's lock: its process has ended.
 func (r *Remote) waitGone(ctx context.Context) error {
 	for {
-		f, err := os.Open(filepath.Join(r.dir, "lock"))
+		f, err := os.Open(filepath.Join(r.dir, lockName))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -32,6 +33,9 @@ var (
 
 // ErrRunning says that a lab of this name runs already.
 var ErrRunning = errors.New("a lab of this name is running")
+
+// lockName is the file in a lab's directory that its process holds locked.
+const lockName = "lock"
 
 // retryInterval is how soon the lab tries again what failed.
 const retryInterval = time.Second
@@ -74,12 +78,24 @@ type Lab struct {
 // machine is an instance that has been booted.
 type machine struct {
 	*guest.Guest
-	running bool
-	daemons []Daemon
+	daemons []Daemon // not started yet
 }
 
+// root is where all labs keep their state; it goes with the last of them.
+const root = "/run/fairway-lab"
+
 // Dir is where a lab of this name keeps its state on the host.
-func Dir(name string) string { return filepath.Join("/run/fairway-lab", name) }
+func Dir(name string) string { return filepath.Join(root, name) }
+
+// reap removes what a lab leaves on the host: cgroup, directory, and the root
+// of all labs' directories where it was the last.
+func reap(dir, cgroup string) error {
+	err := guest.Reap(dir, cgroup)
+	if rmErr := os.Remove(filepath.Dir(dir)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) && !errors.Is(rmErr, unix.ENOTEMPTY) {
+		err = errors.Join(err, fmt.Errorf("remove directory of labs: %w", rmErr))
+	}
+	return err
+}
 
 // Cgroup is the control group of all instances of a lab.
 func Cgroup(name string) (string, error) {
@@ -137,7 +153,7 @@ func takeLock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make lab directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lab lock: %w", err)
 	}
@@ -230,7 +246,7 @@ func (l *Lab) tearDown() error {
 		errs = append(errs, <-stopped)
 	}
 	errs = append(errs, l.fabric.Close())
-	errs = append(errs, guest.Reap(l.cfg.Dir, l.cgroup), l.lock.Close())
+	errs = append(errs, reap(l.cfg.Dir, l.cgroup), l.lock.Close())
 	return errors.Join(errs...)
 }
 

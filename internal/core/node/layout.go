@@ -32,12 +32,6 @@ const (
 	// is 0: adding and removing a pod never touches it.
 	UnreachableMetric = 4096
 
-	// MarkMask is the part of the packet mark that is ours: seven bits, since
-	// no instance type takes more than 64 ENIs. It stays clear of kube-proxy's
-	// 0xc000, of Cilium's 0xf00 and of the VPC CNI's 0x80.
-	MarkMask  uint32 = 0x7f000000
-	markShift        = 24
-
 	// TableName is our nftables table, in family inet.
 	TableName = "fairway"
 
@@ -51,6 +45,13 @@ const (
 	LinkGroup     = 0x667779
 	DeadLinkGroup = 0x66777a
 )
+
+// MarkMask is the part of the packet mark that is ours: seven bits, since no
+// instance type takes more than 64 ENIs on one card. It stays clear of
+// kube-proxy's 0xc000, of Cilium's 0xf00 and of the VPC CNI's 0x80.
+const MarkMask uint32 = 0x7f << markShift
+
+const markShift = 24
 
 // GatewayAddr is every pod's gateway: link-local, so that it costs no VPC
 // address; answered by a permanent neighbour entry, so that it needs no ARP.

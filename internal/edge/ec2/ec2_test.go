@@ -3,6 +3,7 @@ package ec2
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -333,6 +334,7 @@ func TestUnreachable(t *testing.T) {
 
 	ctx, cancel = context.WithCancel(t.Context())
 	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server see the client go
 		cancel()
 		<-r.Context().Done()
 	}))
@@ -342,13 +344,19 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("cancelled under way: %v", err)
 	}
 
-	srv := (&wire{}).client(t)
-	c := New(aws.Config{Region: "eu-west-1", BaseEndpoint: srv.api.Options().BaseEndpoint,
-		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{}, errors.New("no instance profile")
-		})})
-	_, err = c.AssignAddresses(t.Context(), "eni-1", 1)
+	without := func(reason error) error {
+		c := New(aws.Config{Region: "eu-west-1", Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+			BaseEndpoint: aws.String(hangs.URL), // never asked
+			Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{}, reason
+			})})
+		_, err := c.AssignAddresses(t.Context(), "eni-1", 1)
+		return err
+	}
+	if err := without(context.Canceled); errors.Is(err, ErrUnauthorized) || !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled while getting credentials: %v", err)
+	}
+	err = without(errors.New("no instance profile"))
 	if !errors.Is(err, ErrUnauthorized) || !strings.Contains(Advice(err), "credentials") || !strings.Contains(err.Error(), "no instance profile") {
 		t.Errorf("no credentials: %v, advice %q", err, Advice(err))
 	}

@@ -102,8 +102,9 @@ func checkNetNS(fd int) error {
 	if err := unix.Fstat(fd, &its); err != nil {
 		return fmt.Errorf("stat network namespace: %w", err)
 	}
-	// Of the process, not the thread: threads of the agent may be elsewhere.
-	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
+	// Of the thread, and one that goroutines run on: the process's first thread,
+	// which /proc/self shows, may have been taken to another namespace for good.
+	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
 		return fmt.Errorf("stat the agent's network namespace: %w", err)
 	}
 	if its.Dev == own.Dev && its.Ino == own.Ino {

@@ -1,0 +1,84 @@
+package ec2sim
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// FuzzQuery sends any form to a cloud that holds something of everything. No
+// request may panic, get a reply without its envelope, or change the state
+// unless it succeeds.
+func FuzzQuery(f *testing.F) {
+	_, names := refusalWorld(f)
+	for _, seed := range []string{
+		query("DescribeNetworkInterfaces", "Filter.1.Name=tag:a", "Filter.1.Value.1=*", "MaxResults=5"),
+		query("DescribeNetworkInterfaces", "NetworkInterfaceId.1=ENI"),
+		query("CreateNetworkInterface", "SubnetId=SUBNET", "Ipv4PrefixCount=1", "ClientToken=a", "SecurityGroupId.1=G1", "TagSpecification.1.ResourceType=network-interface", "TagSpecification.1.Tag.1.Key=a"),
+		query("CreateNetworkInterface", "SubnetId=SUBNET", "PrivateIpAddresses.1.PrivateIpAddress=10.0.1.77", "PrivateIpAddresses.1.Primary=true"),
+		query("AttachNetworkInterface", "NetworkInterfaceId=FREE", "InstanceId=INSTANCE", "DeviceIndex=1", "NetworkCardIndex=0"),
+		query("DetachNetworkInterface", "AttachmentId=ATTACHMENT", "Force=true"),
+		query("ModifyNetworkInterfaceAttribute", "NetworkInterfaceId=ENI", "Attachment.AttachmentId=ATTACHMENT", "Attachment.DeleteOnTermination=false"),
+		query("AssignPrivateIpAddresses", "NetworkInterfaceId=ENI", "PrivateIpAddress.1=10.0.1.88", "Ipv4PrefixCount=2", "AllowReassignment=true"),
+		query("AssignPrivateIpAddresses", "NetworkInterfaceId=ENI", "Ipv4Prefix.1=10.0.1.64/28"),
+		query("UnassignPrivateIpAddresses", "NetworkInterfaceId=BIG", "PrivateIpAddress.1=BIGSECOND"),
+		query("RunInstances", "MinCount=1", "MaxCount=3", "InstanceType=t3.small", "NetworkInterface.1.DeviceIndex=0", "NetworkInterface.1.SubnetId=SUBNET", "NetworkInterface.1.Ipv4PrefixCount=1"),
+		query("RunInstances", "MinCount=1", "MaxCount=1", "NetworkInterface.1.DeviceIndex=0", "NetworkInterface.1.NetworkInterfaceId=FREE", "UserData=aGVsbG8="),
+		query("TerminateInstances", "InstanceId.1=INSTANCE", "InstanceId.2=DEAD"),
+		query("DescribeInstances", "Filter.1.Name=instance-state-name", "Filter.1.Value.1=r?nning"),
+		query("DescribeInstanceTypes", "InstanceType.1=m5.large"),
+		query("CreateVpc", "CidrBlock=10.5.0.0/16"), query("CreateSubnet", "VpcId=VPC", "CidrBlock=10.0.200.0/24", "AvailabilityZoneId=euw1-az2"),
+		query("CreateSecurityGroup", "VpcId=VPC", "GroupName=x", "GroupDescription=y"), query("DescribeSecurityGroups"), query("DescribeSubnets"),
+		query("CreateTags", "ResourceId.1=ENI", "Tag.1.Key=a", "Tag.1.Value=b"), query("DeleteTags", "ResourceId.1=ENI", "Tag.1.Key=a"),
+		query("DescribeTags", "DryRun=true"), query("DescribeAvailabilityZones", "ZoneId.1=euw1-az1"), query("DeleteNetworkInterface", "NetworkInterfaceId=FREE"),
+		"Action=", "&&;=%", "a.1.b.2.c=%00", query("DescribeVpcs", "..=1", ".1=2", "VpcId..1=3"),
+	} {
+		f.Add(names.Replace(seed))
+	}
+	f.Fuzz(func(t *testing.T, form string) {
+		c, _ := refusalWorld(t)
+		before := c.Snapshot()
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(form))
+		if a := send(t, c, r); a.status != http.StatusOK {
+			if diff := sameSnapshot(before, c.Snapshot()); diff != "" {
+				t.Errorf("%s, but the state changed:\n%s", a.code, diff)
+			}
+		}
+		checkInvariants(t, c)
+	})
+}
+
+// checkInvariants compares what is derived with what it is derived from.
+func checkInvariants(t *testing.T, c *Cloud) {
+	t.Helper()
+	snap := c.Snapshot()
+	taken, owner := map[string]int{}, map[string]string{}
+	for _, e := range snap.Interfaces {
+		own := func(what string) {
+			key := e.SubnetID + " " + what
+			if other, twice := owner[key]; twice {
+				t.Errorf("%s is of %s and of %s", key, other, e.ID)
+			}
+			owner[key] = e.ID
+			taken[e.SubnetID]++
+		}
+		own(e.Primary.String())
+		for _, a := range e.Secondary {
+			own(a.String())
+		}
+		for _, p := range e.Prefixes {
+			for a := p.Addr(); p.Contains(a); a = a.Next() {
+				own(a.String())
+			}
+		}
+		if (e.Attachment == nil) != (e.Status == StatusAvailable) {
+			t.Errorf("%s is %s with the attachment %v", e.ID, e.Status, e.Attachment)
+		}
+	}
+	for _, n := range snap.Subnets {
+		if size := 1 << (32 - n.CIDR.Bits()); n.Available != size-5-taken[n.ID] {
+			t.Errorf("%s has %d free and %d taken", n.ID, n.Available, taken[n.ID])
+		}
+	}
+}
