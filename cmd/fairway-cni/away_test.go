@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -91,24 +92,26 @@ func TestOthersAway(t *testing.T) {
 	t.Parallel()
 	pod := newPod(t)
 	n := newNode(t)
-	for _, tt := range []struct {
+	tests := []struct {
 		command string
 		more    []string
 		code    uint
-	}{{"ADD", nil, 11}, {"CHECK", []string{`"prevResult":{}`}, 11}, {"STATUS", nil, 50}, {"GC", nil, 11}} {
-		t.Run(tt.command, func(t *testing.T) {
-			t.Parallel()
-			e := wantCNIError(t, runPlugin(t, n.config("1.1.0", tt.more...), env(tt.command, pod)...), "1.1.0", tt.code, n.socket)
-			if !strings.Contains(e.Details, "fairway-agent") {
-				t.Errorf("the error does not say what to do: %+v", e)
-			}
-		})
+	}{{"ADD", nil, 11}, {"CHECK", []string{`"prevResult":{}`}, 11}, {"STATUS", nil, 50}, {"GC", nil, 11}}
+	out := make([]outcome, len(tests))
+	var wg sync.WaitGroup
+	for i, tt := range tests {
+		wg.Go(func() { out[i] = runPlugin(t, n.config("1.1.0", tt.more...), env(tt.command, pod)...) })
 	}
-	t.Cleanup(func() {
-		if _, err := os.Stat(n.spool); err == nil {
-			t.Error("something other than a DEL is in the spool")
+	wg.Wait()
+	for i, tt := range tests {
+		e := wantCNIError(t, out[i], "1.1.0", tt.code, n.socket)
+		if !strings.Contains(e.Details, "fairway-agent") {
+			t.Errorf("%s: the error does not say what to do: %+v", tt.command, e)
 		}
-	})
+	}
+	if _, err := os.Stat(n.spool); err == nil {
+		t.Error("something other than a DEL is in the spool")
+	}
 }
 
 // stuck listens and does with each connection what it is told.
@@ -139,17 +142,16 @@ func TestHangingAgent(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	n.stuck(t, func(*net.UnixConn) {})
-	t.Run("DEL", func(t *testing.T) {
-		t.Parallel()
-		wantSuccess(t, runPlugin(t, n.config("1.0.0"), env("DEL", "")...))
-		if entries, err := cniapi.ReadSpool(n.spool); err != nil || len(entries) != 1 {
-			t.Errorf("spool %v, %v, want one entry", entries, err)
-		}
-	})
-	t.Run("STATUS", func(t *testing.T) {
-		t.Parallel()
-		wantCNIError(t, runPlugin(t, n.config("1.1.0"), "CNI_COMMAND=STATUS"), "1.1.0", 50, "time is up")
-	})
+	var del, status outcome
+	var wg sync.WaitGroup
+	wg.Go(func() { del = runPlugin(t, n.config("1.0.0"), env("DEL", "")...) })
+	wg.Go(func() { status = runPlugin(t, n.config("1.1.0"), "CNI_COMMAND=STATUS") })
+	wg.Wait()
+	wantCNIError(t, status, "1.1.0", 50, "time is up")
+	wantSuccess(t, del)
+	if entries, err := cniapi.ReadSpool(n.spool); err != nil || len(entries) != 1 {
+		t.Errorf("spool %v, %v, want one entry", entries, err)
+	}
 }
 
 func TestGarbageAgent(t *testing.T) {

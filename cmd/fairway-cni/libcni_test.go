@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -99,13 +100,14 @@ func TestLibcniError(t *testing.T) {
 	n.serve(t, func(context.Context, *cniserver.Call) cniserver.Reply {
 		return cniserver.Reply{Err: cniserver.TryAgainLater("an ENI is on its way", "")}
 	})
-	conf, err := libcni.ConfFromBytes([]byte(n.config("1.0.0")))
+	list, err := libcni.ConfListFromBytes(fmt.Appendf(nil, `{"cniVersion":"1.0.0","name":"fairway","plugins":[%s]}`, n.config("1.0.0")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cni := libcni.NewCNIConfigWithCacheDir([]string{filepath.Dir(plugin)}, t.TempDir(), nil)
-	_, err = cni.AddNetwork(t.Context(), conf, &libcni.RuntimeConf{ContainerID: "c", NetNS: pod, IfName: "eth0"})
-	if e, ok := err.(*types.Error); !ok || e.Code != types.ErrTryAgainLater || e.Msg != "an ENI is on its way" {
+	_, err = cni.AddNetworkList(t.Context(), list, &libcni.RuntimeConf{ContainerID: "c", NetNS: pod, IfName: "eth0"})
+	var e *types.Error
+	if !errors.As(err, &e) || e.Code != types.ErrTryAgainLater || e.Msg != "an ENI is on its way" {
 		t.Errorf("error %#v", err)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -234,17 +233,5 @@ func links(c *cniserver.Call) ([]string, error) {
 				}
 			}
 		}
-	}
-}
-
-func waitFor(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		pause := time.NewTimer(5 * time.Millisecond)
-		<-pause.C
 	}
 }

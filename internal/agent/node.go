@@ -40,6 +40,8 @@ type nodeState struct {
 	devices map[vpc.MAC]string             // names by MAC
 	pods    map[ipam.Owner]node.Attachment // as the records say
 	cooling map[netip.Addr]time.Time       // records to remove, and when
+
+	replayAt time.Time // when to look into the spool again
 }
 
 // setENIs takes what EC2 says of the node's ENIs and makes the kernel follow.
@@ -203,46 +205,66 @@ func (n *nodeState) add(r request) (node.Attachment, error) {
 		}
 	}
 	_, had := n.pool.Lookup(r.owner)
-	a, err := n.pool.Assign(r.owner, n.now())
+	p, err := n.hold(r)
 	if err != nil {
-		return node.Attachment{}, err
-	}
-	p := node.Attachment{ContainerID: r.owner.ContainerID, IfName: r.owner.IfName, Addr: a.Addr,
-		Veth: node.VethName(r.owner.ContainerID, r.owner.IfName)}
-	if err := n.attach(&p, a, r); err != nil {
 		if !had {
-			n.forget(r.owner, a.Addr)
+			n.pool.Cancel(r.owner)
 		}
 		return node.Attachment{}, err
 	}
-	return p, nil
+	if err := n.attach(p, r); err != nil {
+		if !had {
+			n.forget(r.owner, p.Addr)
+		}
+		return node.Attachment{}, err
+	}
+	return n.pods[r.owner], nil
 }
 
-// attach records the assignment and then makes the interface.
-func (n *nodeState) attach(p *node.Attachment, a ipam.Assignment, r request) error {
-	for _, e := range n.enis {
-		if e.ID == a.ENI && n.devices[e.MAC] != "" {
-			p.Slot = slot(e)
+// hold assigns an address and records it. An address that the records say is
+// somebody else's is kept from everybody, and the next one is taken.
+func (n *nodeState) hold(r request) (node.Attachment, error) {
+	for {
+		a, err := n.pool.Assign(r.owner, n.now())
+		if err != nil {
+			return node.Attachment{}, err
 		}
+		p := node.Attachment{ContainerID: r.owner.ContainerID, IfName: r.owner.IfName, Addr: a.Addr,
+			Veth: node.VethName(r.owner.ContainerID, r.owner.IfName)}
+		for _, e := range n.enis {
+			if e.ID == a.ENI && n.devices[e.MAC] != "" {
+				p.Slot = slot(e)
+			}
+		}
+		if p.Slot == 0 {
+			return p, fmt.Errorf("hold %s: %w", a.Addr, errNotReady)
+		}
+		err = n.store.Put(store.Record{
+			Addr: a.Addr, ENI: a.ENI, ContainerID: p.ContainerID, IfName: p.IfName, NetNS: r.netnsPath,
+			HostVeth: p.Veth, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
+		})
+		if errors.Is(err, store.ErrHeld) {
+			n.log.Error("the records say that somebody else holds a free address; it stays out of use", "addr", a.Addr, "error", err)
+			n.pool.Reserve(a.Addr)
+			continue
+		}
+		if err == nil {
+			delete(n.cooling, a.Addr)
+		}
+		return p, err
 	}
-	if p.Slot == 0 {
-		return fmt.Errorf("attach %s: %w", a.Addr, errNotReady)
-	}
-	if err := n.store.Put(store.Record{
-		Addr: a.Addr, ENI: a.ENI, ContainerID: r.owner.ContainerID, IfName: r.owner.IfName,
-		NetNS: r.netnsPath, HostVeth: p.Veth, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
-	}); err != nil {
-		return err
-	}
-	delete(n.cooling, a.Addr)
+}
+
+// attach makes the interface of an address that is held.
+func (n *nodeState) attach(p node.Attachment, r request) error {
 	p.Wired = true
-	if err := n.kernel.Wire(n.wiring(*p, r)); err != nil {
+	if err := n.kernel.Wire(n.wiring(p, r)); err != nil {
 		return err
 	}
-	if err := n.kernel.Apply(diff.Compare(nil, intent.Pod(n.snapshot(), *p))); err != nil {
-		return errors.Join(err, n.unwire(*p))
+	if err := n.kernel.Apply(diff.Compare(nil, intent.Pod(n.snapshot(), p))); err != nil {
+		return errors.Join(err, n.unwire(p))
 	}
-	n.pods[r.owner] = *p
+	n.pods[r.owner] = p
 	return nil
 }
 
@@ -341,9 +363,19 @@ func (n *nodeState) gc(valid []ipam.Owner) error {
 	return errors.Join(errs...)
 }
 
+// replayInterval is how often a running agent looks into the spool: the plugin
+// also leaves a DEL there when the agent was too slow to answer.
+const replayInterval = 10 * time.Second
+
 // tick does what time asks for: dead links go, records of addresses that have
-// cooled down go.
+// cooled down go, releases that were left in the spool are carried out.
 func (n *nodeState) tick() {
+	if now := n.now(); !now.Before(n.replayAt) {
+		n.replayAt = now.Add(replayInterval)
+		if err := n.replay(); err != nil {
+			n.log.Error("replay spool", "error", err)
+		}
+	}
 	if err := n.kernel.Reap(); err != nil {
 		n.log.Error("reap dead links", "error", err)
 	}

@@ -104,6 +104,11 @@ kernel feature; exec and pod exec give their command's own.`,
 			if os.Geteuid() != 0 && cmd.Name() != "help" {
 				return fmt.Errorf("%w: root is missing: the lab makes namespaces and devices; run it with sudo", ErrUsage)
 			}
+			if o.name != "" {
+				if err := world.CheckName(o.name); err != nil {
+					return fmt.Errorf("%w: --lab: %w", ErrUsage, err)
+				}
+			}
 			return nil
 		},
 	}

@@ -87,6 +87,18 @@ func podCommand(o *options) *cobra.Command {
 			},
 		},
 		&cobra.Command{
+			Use:   "gc INSTANCE",
+			Short: "Give back what no pod has: as a runtime does when it starts",
+			Long: `Delete pods whose making was interrupted, namespaces that no pod has, and by the
+CNI plugin the attachments of containers that are not there any more.`,
+			Example: `  fairway-lab pod gc node-a`,
+			Args:    arguments(cobra.ExactArgs(1)),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				_, err := o.pods(cmd.Context(), args[0], []string{"gc"})
+				return err
+			},
+		},
+		&cobra.Command{
 			Use:     "exec INSTANCE POD -- COMMAND [ARG...]",
 			Short:   "Run a command in a pod's network namespace",
 			Example: `  fairway-lab pod exec node-a web -- cat /proc/net/fib_trie`,

@@ -1,17 +1,22 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/fairway-cni/fairway/lab/world"
 )
 
 // errScript says that a script failed; what failed has been printed.
@@ -27,10 +32,12 @@ the script language (cmp, stdout, stderr, grep, env, cp, ! ...) there is
 
   lab ARG...     any fairway-lab command; up leaves the lab running, as with
                  --detach, and the end of the script takes it down
-  until TIME lab ARG...
-                 repeats a fairway-lab command until it succeeds
+  until TIME [PATTERN] lab ARG...
+                 repeats a fairway-lab command until it succeeds and, where
+                 there is one, the pattern matches what it prints
 
-Scripts run one after the other.`,
+A script's lab is named after the script, or as the variable LAB says. Scripts
+run one after the other.`,
 		Example: `  fairway-lab run lab/scenarios/two-pods.txtar`,
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,14 +64,12 @@ Scripts run one after the other.`,
 // Scripts are the parameters with which scenario scripts run: the verbs, and
 // the end of every lab that a script started.
 func Scripts(ctx context.Context, env Env) testscript.Params {
-	lab := func(ts *testscript.TestScript, args []string) error {
-		return scripted(ctx, env, ts, args)
-	}
+	s := scripts{ctx, env}
 	return testscript.Params{
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"lab": func(ts *testscript.TestScript, neg bool, args []string) {
-				err := lab(ts, args)
+				err := s.run(ts, args, ts.Stdout(), ts.Stderr())
 				switch {
 				case neg && err == nil:
 					ts.Fatalf("lab %s: succeeded, and should not have", strings.Join(args, " "))
@@ -72,74 +77,102 @@ func Scripts(ctx context.Context, env Env) testscript.Params {
 					ts.Fatalf("lab %s: %v", strings.Join(args, " "), err)
 				}
 			},
-			"until": func(ts *testscript.TestScript, neg bool, args []string) {
-				if neg || len(args) < 3 || args[1] != "lab" {
-					ts.Fatalf("usage: until TIME lab ARG...")
-				}
-				limit, err := time.ParseDuration(args[0])
-				ts.Check(err)
-				deadline := time.Now().Add(limit)
-				for {
-					err := lab(ts, args[2:])
-					if err == nil {
-						return
-					}
-					if time.Now().After(deadline) {
-						ts.Fatalf("lab %s: not within %s: %v", strings.Join(args[2:], " "), limit, err)
-					}
-					time.Sleep(100 * time.Millisecond)
-				}
-			},
+			"until": s.until,
 		},
 	}
 }
 
-// scripted runs one command for a script. Its output goes through pipes, as
-// what runs in an instance needs files.
-func scripted(ctx context.Context, env Env, ts *testscript.TestScript, args []string) error {
+// scripts runs the verbs.
+type scripts struct {
+	ctx context.Context
+	env Env
+}
+
+// until repeats a command until it succeeds and its output matches. Only the
+// output of the last time is the script's.
+func (s scripts) until(ts *testscript.TestScript, neg bool, args []string) {
+	pattern := ""
+	if len(args) > 2 && args[1] != "lab" {
+		pattern = args[1]
+		args = append(args[:1:1], args[2:]...)
+	}
+	if neg || len(args) < 3 || args[1] != "lab" {
+		ts.Fatalf("usage: until TIME [PATTERN] lab ARG...")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	wanted, err := regexp.Compile("(?m)" + pattern)
+	ts.Check(err)
+	deadline := time.Now().Add(limit)
+	for {
+		var stdout, stderr bytes.Buffer
+		err := s.run(ts, args[2:], &stdout, &stderr)
+		matched := wanted.Match(stdout.Bytes())
+		if err == nil && matched || time.Now().After(deadline) {
+			io.Copy(ts.Stdout(), &stdout)
+			io.Copy(ts.Stderr(), &stderr)
+		}
+		switch {
+		case err == nil && matched:
+			return
+		case !time.Now().After(deadline):
+			time.Sleep(100 * time.Millisecond)
+		case err != nil:
+			ts.Fatalf("lab %s: not within %s: %v", strings.Join(args[2:], " "), limit, err)
+		default:
+			ts.Fatalf("lab %s: output does not match %q within %s", strings.Join(args[2:], " "), pattern, limit)
+		}
+	}
+}
+
+// run runs one command for a script. Its output goes through pipes, as what
+// runs in an instance needs files.
+func (s scripts) run(ts *testscript.TestScript, args []string, out, errOut io.Writer) error {
 	args, err := scriptArgs(ts, args)
 	if err != nil {
 		return err
 	}
-	stdout, stdoutDone, err := drain(ts.Stdout())
+	stdout, stdoutDone, err := drain(out)
 	if err != nil {
 		return err
 	}
-	stderr, stderrDone, err := drain(ts.Stderr())
+	stderr, stderrDone, err := drain(errOut)
 	if err != nil {
 		stdoutDone()
 		return err
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	env.Stdin, env.Stdout, env.Stderr = null, stdout, stderr
-	status := Main(ctx, env, args)
+	env := s.env
+	env.Stdin, env.Stdout, env.Stderr = nil, stdout, stderr
+	status := Main(s.ctx, env, args)
 	stdoutDone()
 	stderrDone()
-	if len(args) > 0 && args[0] == "up" && status == 0 {
-		ts.Defer(func() {
-			env.Stdin, env.Stdout, env.Stderr = os.Stdin, os.Stdout, os.Stderr
-			if err := Run(context.WithoutCancel(ctx), env, []string{"down"}); err != nil {
-				ts.Logf("lab down: %v", err)
-			}
-		})
-	}
 	if status != 0 {
 		return &ExitError{status}
+	}
+	if args[2] == "up" {
+		ts.Defer(func() { s.down(ts, args[:2]) })
 	}
 	return nil
 }
 
-// scriptArgs resolves the files of the archive and makes `up` return.
+// down ends the lab of a script that has ended, however it has.
+func (s scripts) down(ts *testscript.TestScript, lab []string) {
+	env := s.env
+	env.Stdin, env.Stdout, env.Stderr = nil, os.Stdout, os.Stderr
+	err := Run(context.WithoutCancel(s.ctx), env, append(lab[:2:2], "down"))
+	if err != nil && !errors.Is(err, world.ErrNotRunning) { // the script may have done it
+		ts.Logf("lab down: %v", err)
+	}
+}
+
+// scriptArgs resolves the files of the archive, names the script's lab and makes
+// `up` return.
 func scriptArgs(ts *testscript.TestScript, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return nil, errors.New("lab: no command; see fairway-lab --help")
 	}
-	args = append([]string(nil), args...)
-	for i := 1; i < len(args); i++ {
+	args = append([]string{"--lab", cmp.Or(ts.Getenv(labVariable), labOf(ts.Name()))}, args...)
+	for i := 3; i < len(args); i++ {
 		if args[i] == "--" {
 			break
 		}
@@ -147,10 +180,26 @@ func scriptArgs(ts *testscript.TestScript, args []string) ([]string, error) {
 			args[i] = ts.MkAbs(args[i])
 		}
 	}
-	if args[0] == "up" {
+	if args[2] == "up" {
 		args = append(args, "--detach")
 	}
 	return args, nil
+}
+
+// labVariable is the environment variable of a script that names its lab.
+const labVariable = "LAB"
+
+// labOf is the lab of the script of that name: one for each, so that scripts
+// and labs that run already do not meet.
+func labOf(script string) string {
+	const most = 20 // what a lab's name may have
+	name := []byte(strings.ToLower(script))
+	for i, c := range name {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			name[i] = '-'
+		}
+	}
+	return strings.Trim(string(name[:min(len(name), most)]), "-")
 }
 
 // drain gives a file that writes to w, and what waits until all is written.

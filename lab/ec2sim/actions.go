@@ -7,6 +7,7 @@ import "strings"
 var actions = map[string]action{
 	"CreateVpc":                       act(parseCreateVPC, createVPC, renderCreateVPC),
 	"DescribeVpcs":                    act(queryBy("VpcId"), describeVPCs, renderVPCs),
+	"AssociateVpcCidrBlock":           noDryRun(act(parseAssociateVPCBlock, associateVPCBlock, renderAssociateVPCBlock)),
 	"CreateSubnet":                    act(parseCreateSubnet, createSubnet, renderCreateSubnet),
 	"DescribeSubnets":                 act(queryBy("SubnetId"), describeSubnets, renderSubnets),
 	"CreateSecurityGroup":             act(parseCreateGroup, createSecurityGroup, renderCreateGroup),
@@ -36,6 +37,10 @@ func queryBy(ids string) func(form) Query {
 func parseCreateVPC(f form) CreateVPCInput {
 	f.in("InstanceTenancy").choice("default")
 	return CreateVPCInput{CIDR: f.in("CidrBlock").cidr(), Tags: f.tagsFor(kindVPC)[kindVPC]}
+}
+
+func parseAssociateVPCBlock(f form) AssociateVPCCIDRBlockInput {
+	return AssociateVPCCIDRBlockInput{VPCID: f.in("VpcId").text(), CIDR: f.in("CidrBlock").cidr()}
 }
 
 func parseCreateSubnet(f form) CreateSubnetInput {

@@ -25,9 +25,11 @@
 //
 // # Concurrency
 //
-// One mutex guards everything; the package starts no goroutine and reads no
-// clock but [Config].Now. All methods are safe for concurrent use, and what
-// they return is the caller's own.
+// One mutex guards everything; the package starts no goroutine, and its state
+// knows no clock but [Config].Now. Only the writer of large HTTP replies waits
+// on the real one, for a millisecond and outside the mutex (handler.go, settle).
+// All methods are safe for concurrent use, and what they return is the caller's
+// own.
 //
 // # Sources
 //

@@ -36,6 +36,38 @@ func createVPC(s *state, in CreateVPCInput) (VPC, error) {
 	return v, nil
 }
 
+// AssociateVPCCIDRBlockInput gives a VPC one more block.
+type AssociateVPCCIDRBlockInput struct {
+	VPCID string
+	CIDR  netip.Prefix // IPv4, /16 to /28, clear of the VPC's other blocks
+}
+
+// AssociateVPCCIDRBlock gives a VPC one more block of addresses.
+func (c *Cloud) AssociateVPCCIDRBlock(in AssociateVPCCIDRBlockInput) (VPC, error) {
+	v, err := call(c, in, associateVPCBlock)
+	return v.clone(), err
+}
+
+func associateVPCBlock(s *state, in AssociateVPCCIDRBlockInput) (VPC, error) {
+	if in.VPCID == "" {
+		return VPC{}, missing("vpcId")
+	}
+	if !in.CIDR.IsValid() {
+		return VPC{}, missing("cidrBlock")
+	}
+	v, err := find(&s.vpcs, kindVPC, in.VPCID)
+	if err != nil {
+		return VPC{}, err
+	}
+	if !blockAllowed(in.CIDR) || slices.ContainsFunc(v.CIDRs, in.CIDR.Overlaps) {
+		return VPC{}, fail("InvalidVpc.Range", "The CIDR '%s' is invalid.", in.CIDR)
+	}
+	v = v.clone()
+	v.CIDRs = append(v.CIDRs, in.CIDR.Masked())
+	s.vpcs.put(v.ID, v)
+	return v, nil
+}
+
 // blockAllowed reports whether a VPC or a subnet can have the block: IPv4, /16
 // to /28. Source: "VPC CIDR blocks", Amazon VPC User Guide.
 func blockAllowed(p netip.Prefix) bool {

@@ -1,6 +1,7 @@
 package ec2sim
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -64,12 +65,25 @@ type xmlVPCBlock struct {
 func (s *state) showVPC(v VPC) xmlVPC {
 	return xmlVPC{
 		VPCID: v.ID, OwnerID: s.cfg.Account, State: "available", CIDR: v.CIDRs[0].String(),
-		CIDRs: setOf(v.CIDRs, func(p netip.Prefix) xmlVPCBlock {
-			// The association has no life of its own here: its identifier follows from the VPC's.
-			return xmlVPCBlock{"vpc-cidr-assoc-" + v.ID[len(kindVPC.prefix):], p.String(), "associated"}
-		}),
+		CIDRs: setOf(v.CIDRs, func(p netip.Prefix) xmlVPCBlock { return showVPCBlock(v, p) }),
 		DHCPOptions: "default", Tenancy: "default", Tags: showTags(v.Tags),
 	}
+}
+
+// showVPCBlock describes one block of a VPC. The association has no life of its
+// own here: its identifier follows from the VPC's, and which block it is.
+func showVPCBlock(v VPC, p netip.Prefix) xmlVPCBlock {
+	vpc := v.ID[len(kindVPC.prefix):]
+	id := fmt.Sprintf("vpc-cidr-assoc-%s%02x", vpc[:len(vpc)-2], slices.Index(v.CIDRs, p))
+	return xmlVPCBlock{id, p.String(), "associated"}
+}
+
+func renderAssociateVPCBlock(_ *state, v VPC) replier {
+	return &struct {
+		reply
+		VPCID string      `xml:"vpcId"`
+		Block xmlVPCBlock `xml:"cidrBlockAssociation"`
+	}{VPCID: v.ID, Block: showVPCBlock(v, v.CIDRs[len(v.CIDRs)-1])}
 }
 
 func renderCreateVPC(s *state, v VPC) replier {

@@ -14,6 +14,11 @@ func build(c *ec2sim.Cloud, w *World) error {
 		if err != nil {
 			return fmt.Errorf("%s: create vpc %q: %w", v.Pos, v.Name, err)
 		}
+		for _, cidr := range v.CIDRs[1:] {
+			if _, err := c.AssociateVPCCIDRBlock(ec2sim.AssociateVPCCIDRBlockInput{VPCID: made.ID, CIDR: cidr}); err != nil {
+				return fmt.Errorf("%s: add cidr %s to vpc %q: %w", v.Pos, cidr, v.Name, err)
+			}
+		}
 		for _, s := range v.Subnets {
 			subnet, err := c.CreateSubnet(ec2sim.CreateSubnetInput{VPCID: made.ID, CIDR: s.CIDR, Zone: s.Zone, Tags: named(s.Name)})
 			if err != nil {

@@ -39,6 +39,15 @@ var unroutable = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/3"),
 }
 
+// CheckName says whether a lab may be called so. The name becomes part of paths
+// that are removed with all that is in them.
+func CheckName(name string) error {
+	if !labName.MatchString(name) {
+		return fmt.Errorf("lab name %s: want a-z, 0-9 and \"-\", a letter or digit first, at most 20 characters", quoted(name))
+	}
+	return nil
+}
+
 // Validate checks a World that was built in Go by the rules that Parse applies:
 // AWS's for addresses and limits, the lab's for names. The error is like Parse's.
 func (w *World) Validate() error { return joined(w.problems()) }

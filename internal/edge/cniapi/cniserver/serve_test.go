@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -124,8 +125,10 @@ func TestServeFiles(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var called int
+			var kept *Call // or the garbage collector closes its files
 			h := func(_ context.Context, c *Call) Reply {
 				called++
+				kept = c
 				if (c.NetNS != nil) != (len(tt.fds) > 0) || (c.Netlink != nil) != (len(tt.fds) > 0) {
 					t.Errorf("files %v, %v, want them to be there: %v", c.NetNS, c.Netlink, len(tt.fds) > 0)
 				}
@@ -146,6 +149,7 @@ func TestServeFiles(t *testing.T) {
 			}
 			// The answer is there a moment before the connection is closed.
 			waitFor(t, "the call's descriptors to be closed", func() bool { return openFDs(t) == before+1 }) // the listener
+			runtime.KeepAlive(kept)
 		})
 	}
 }
