@@ -20,7 +20,10 @@ const maxName = 15
 // Topology is all that the fabric should carry. It is data: Sync reads it and
 // keeps nothing of it.
 type Topology struct {
-	VPCs []VPC
+	VPCs            []VPC
+	Peerings        []Peering
+	TransitGateways []TransitGateway
+	Internet        Internet
 }
 
 // VPC is a network of its own. VPCs may overlap in addresses.
@@ -28,6 +31,15 @@ type VPC struct {
 	ID    string
 	CIDRs []netip.Prefix // IPv4; a packet to an unassigned address in them is NO_OWNER, outside NO_ROUTE
 	ENIs  []ENI
+
+	Region          string
+	Subnets         []Subnet
+	RouteTables     []RouteTable
+	ACLs            []NetworkACL
+	Groups          []SecurityGroup
+	InternetGateway string // ID; empty: none is attached
+	NATGateways     []NATGateway
+	Public          map[netip.Addr]netip.Addr // private address of an ENI or NAT gateway -> public address
 }
 
 // ENI is a network interface and, if Guest is set, where it is plugged in.
@@ -42,6 +54,9 @@ type ENI struct {
 	Guest           string // as in AddGuest; empty while the ENI is not attached
 	Device          string // name inside the guest: "ens5"
 	MTU             int    // bytes; 0 is DefaultMTU
+
+	SubnetID string   // empty: no ACL, local routes only
+	Groups   []string // IDs; nil: nothing is filtered, as for no ENI of EC2's
 }
 
 // MAC is a hardware address.
