@@ -5,6 +5,7 @@ import "strings"
 // actions are all that the API has. The parameters are those of the Amazon EC2
 // API Reference; one that is not read here is refused as unknown.
 var actions = map[string]action{
+	"DescribeRegions":                 act(parseRegions, describeRegions, renderRegions),
 	"CreateVpc":                       act(parseCreateVPC, createVPC, renderCreateVPC),
 	"DescribeVpcs":                    act(queryBy("VpcId"), describeVPCs, renderVPCs),
 	"AssociateVpcCidrBlock":           noDryRun(act(parseAssociateVPCBlock, associateVPCBlock, renderAssociateVPCBlock)),
@@ -28,6 +29,84 @@ var actions = map[string]action{
 	"CreateTags":                      act(parseCreateTags, createTags, renderDone),
 	"DeleteTags":                      act(parseDeleteTags, deleteTags, renderDone),
 	"DescribeTags":                    act(queryBy(""), describeTags, renderTags),
+
+	"DeleteVpc":                act(parseDeleteVPC, deleteVPC, renderDone),
+	"DisassociateVpcCidrBlock": noDryRun(act(parseDisassociateVPCBlock, disassociateVPCBlock, renderDisassociateVPCBlock)),
+	"DeleteSubnet":             act(parseDeleteSubnet, deleteSubnet, renderDone),
+	"ModifySubnetAttribute":    noDryRun(act(parseModifySubnet, modifySubnet, renderDone)),
+
+	"DeleteSecurityGroup":           act(parseDeleteGroup, deleteSecurityGroup, renderDeletedGroup),
+	"DescribeSecurityGroupRules":    act(queryBy("SecurityGroupRuleId"), describeRules, renderRules),
+	"AuthorizeSecurityGroupIngress": act(parseRules, authorize(Ingress), renderAuthorized),
+	"AuthorizeSecurityGroupEgress":  act(parseRules, authorize(Egress), renderAuthorized),
+	"RevokeSecurityGroupIngress":    act(parseRules, revoke(Ingress), renderRevoked),
+	"RevokeSecurityGroupEgress":     act(parseRules, revoke(Egress), renderRevoked),
+
+	"CreateManagedPrefixList":     act(parseCreateList, createPrefixList, renderList("create-in-progress")),
+	"ModifyManagedPrefixList":     act(parseModifyList, modifyPrefixList, renderList("modify-in-progress")),
+	"DeleteManagedPrefixList":     act(parseDeleteList, deletePrefixList, renderList("delete-in-progress")),
+	"DescribeManagedPrefixLists":  act(queryBy("PrefixListId"), describePrefixLists, renderLists),
+	"GetManagedPrefixListEntries": act(parseListEntries, getListEntries, renderListEntries),
+
+	"CreateNetworkAcl":             act(parseCreateACL, createACL, renderCreateACL),
+	"DeleteNetworkAcl":             act(parseDeleteACL, deleteACL, renderDone),
+	"DescribeNetworkAcls":          act(queryBy("NetworkAclId"), describeACLs, renderACLs),
+	"CreateNetworkAclEntry":        act(parseACLEntry, createACLEntry, renderDone),
+	"ReplaceNetworkAclEntry":       act(parseACLEntry, replaceACLEntry, renderDone),
+	"DeleteNetworkAclEntry":        act(parseACLNumber, deleteACLEntry, renderDone),
+	"ReplaceNetworkAclAssociation": act(parseReplaceACLAssociation, replaceACLAssociation, renderNewAssociation),
+
+	"CreateRouteTable":             act(parseCreateRouteTable, createRouteTable, renderCreateRouteTable),
+	"DeleteRouteTable":             act(parseDeleteRouteTable, deleteRouteTable, renderDone),
+	"DescribeRouteTables":          act(queryBy("RouteTableId"), describeRouteTables, renderRouteTables),
+	"CreateRoute":                  act(parseRoute, createRoute, renderDone),
+	"ReplaceRoute":                 act(parseRoute, replaceRoute, renderDone),
+	"DeleteRoute":                  act(parseDestination, deleteRoute, renderDone),
+	"AssociateRouteTable":          act(parseAssociateTable, associateRouteTable, renderAssociated),
+	"DisassociateRouteTable":       act(parseDisassociateTable, disassociateRouteTable, renderDone),
+	"ReplaceRouteTableAssociation": act(parseReplaceTable, replaceTableAssociation, renderReassociated),
+
+	"CreateInternetGateway":    act(parseCreateGateway, createGateway, renderCreateGateway),
+	"AttachInternetGateway":    act(parseGateway, attachGateway, renderDone),
+	"DetachInternetGateway":    act(parseGateway, detachGateway, renderDone),
+	"DeleteInternetGateway":    act(parseDeleteGateway, deleteGateway, renderDone),
+	"DescribeInternetGateways": act(queryBy("InternetGatewayId"), describeGateways, renderGateways),
+	"CreateNatGateway":         act(parseCreateNAT, createNAT, renderCreateNAT),
+	"DeleteNatGateway":         act(parseDeleteNAT, deleteNAT, renderDeleteNAT),
+	"DescribeNatGateways":      act(queryBy("NatGatewayId"), describeNATs, renderNATs),
+
+	"AllocateAddress":     act(parseAllocate, allocateAddress, renderAllocated),
+	"ReleaseAddress":      act(parseRelease, releaseAddress, renderDone),
+	"AssociateAddress":    act(parseAssociateAddress, associateAddress, renderMapped),
+	"DisassociateAddress": act(parseDisassociateAddress, disassociateAddress, renderDone),
+	"DescribeAddresses":   act(parseAddresses, describeAddresses, renderElastics),
+
+	"CreateVpcPeeringConnection":    act(parseCreatePeering, createPeering, renderCreatePeering),
+	"AcceptVpcPeeringConnection":    act(parsePeering, acceptPeering, renderPeering),
+	"RejectVpcPeeringConnection":    act(parsePeering, rejectPeering, renderDone),
+	"DeleteVpcPeeringConnection":    act(parsePeering, deletePeering, renderDone),
+	"DescribeVpcPeeringConnections": act(queryBy("VpcPeeringConnectionId"), describePeerings, renderPeerings),
+
+	"CreateTransitGateway":                       act(parseCreateHub, createHub, renderHub("pending")),
+	"DeleteTransitGateway":                       act(parseHub, deleteHub, renderHub("deleting")),
+	"DescribeTransitGateways":                    act(queryBy("TransitGatewayIds"), describeHubs, renderHubs),
+	"CreateTransitGatewayVpcAttachment":          act(parseCreateSpoke, createSpoke, renderSpoke("pending")),
+	"DeleteTransitGatewayVpcAttachment":          act(parseSpoke, deleteSpoke, renderSpoke("deleting")),
+	"DescribeTransitGatewayVpcAttachments":       act(queryBy("TransitGatewayAttachmentIds"), describeSpokes(spokeListing), renderSpokes),
+	"DescribeTransitGatewayAttachments":          act(queryBy("TransitGatewayAttachmentIds"), describeSpokes(anySpokeListing), renderAnySpokes),
+	"CreateTransitGatewayRouteTable":             act(parseCreateHubTable, createHubTable, renderHubTable("pending")),
+	"DeleteTransitGatewayRouteTable":             act(parseHubTable, deleteHubTable, renderHubTable("deleting")),
+	"DescribeTransitGatewayRouteTables":          act(queryBy("TransitGatewayRouteTableIds"), describeHubTables, renderHubTables),
+	"CreateTransitGatewayRoute":                  act(parseHubRoute, createHubRoute, renderHubRoute),
+	"ReplaceTransitGatewayRoute":                 act(parseHubRoute, replaceHubRoute, renderHubRoute),
+	"DeleteTransitGatewayRoute":                  act(parseHubDestination, deleteHubRoute, renderHubRoute),
+	"SearchTransitGatewayRoutes":                 act(parseHubSearch, searchHubRoutes, renderHubRoutes),
+	"AssociateTransitGatewayRouteTable":          act(parseTie, associateHubTable, renderAssociation("associating")),
+	"DisassociateTransitGatewayRouteTable":       act(parseTie, disassociateHubTable, renderAssociation("disassociating")),
+	"EnableTransitGatewayRouteTablePropagation":  act(parseTie, enablePropagation, renderPropagation("enabled")),
+	"DisableTransitGatewayRouteTablePropagation": act(parseTie, disablePropagation, renderPropagation("disabled")),
+	"GetTransitGatewayRouteTableAssociations":    act(parseHubSearch, hubTies(associatedSpokes), renderAssociations),
+	"GetTransitGatewayRouteTablePropagations":    act(parseHubSearch, hubTies(propagatingSpokes), renderPropagations),
 }
 
 func queryBy(ids string) func(form) Query {
@@ -41,6 +120,20 @@ func parseCreateVPC(f form) CreateVPCInput {
 
 func parseAssociateVPCBlock(f form) AssociateVPCCIDRBlockInput {
 	return AssociateVPCCIDRBlockInput{VPCID: f.in("VpcId").text(), CIDR: f.in("CidrBlock").cidr()}
+}
+
+func parseDeleteVPC(f form) DeleteVPCInput { return DeleteVPCInput{ID: f.in("VpcId").text()} }
+
+func parseDisassociateVPCBlock(f form) DisassociateVPCCIDRBlockInput {
+	return DisassociateVPCCIDRBlockInput{AssociationID: f.in("AssociationId").text()}
+}
+
+func parseDeleteSubnet(f form) DeleteSubnetInput {
+	return DeleteSubnetInput{ID: f.in("SubnetId").text()}
+}
+
+func parseModifySubnet(f form) ModifySubnetInput {
+	return ModifySubnetInput{ID: f.in("SubnetId").text(), MapPublic: f.in("MapPublicIpOnLaunch").in("Value").flag()}
 }
 
 func parseCreateSubnet(f form) CreateSubnetInput {
@@ -142,6 +235,7 @@ func parseRun(f form) RunInstancesInput {
 			ExistingID: m.in("NetworkInterfaceId").text(), SubnetID: m.in("SubnetId").text(),
 			Description: m.in("Description").text(), Groups: m.in("SecurityGroupId").texts(),
 			Addresses: m.addressing(), DeleteOnTermination: m.in("DeleteOnTermination").flag(),
+			PublicIP: m.in("AssociatePublicIpAddress").flag(),
 		})
 	}
 	return in

@@ -147,6 +147,7 @@ func (s *state) takeFromOther(e NetworkInterface, a netip.Addr) error {
 		if other.ID != e.ID && other.SubnetID == e.SubnetID && slices.Contains(other.Secondary, a) {
 			other.Secondary = without(other.Secondary, a)
 			s.enis.put(other.ID, other)
+			s.unmap(other.ID, a)
 			return nil
 		}
 	}
@@ -214,6 +215,7 @@ func unassignPrivateIPs(s *state, in UnassignPrivateIPAddressesInput) (struct{},
 		}
 		e.Secondary = without(e.Secondary, a)
 		p.release(a, 1)
+		s.unmap(e.ID, a)
 	}
 	for _, x := range in.Prefixes {
 		if !slices.Contains(e.Prefixes, x) {

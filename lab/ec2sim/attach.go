@@ -166,41 +166,44 @@ func (s *state) detach(e NetworkInterface) NetworkInterface {
 	s.instances.put(i.ID, i)
 	s.attachments.remove(e.Attachment.ID)
 	e.Attachment, e.Status = nil, StatusAvailable
+	e = s.dropAutoPublic(e) // it was the instance's
 	s.enis.put(e.ID, e)
 	return e
 }
 
-// DeviceAttached reports that the device of an attachment is in the instance.
-// For one that is no longer attaching it says nothing new.
+// DeviceAttached reports that the device of an attachment, in whichever region,
+// is in the instance. For one that is no longer attaching it says nothing new.
 func (c *Cloud) DeviceAttached(attachmentID string) error {
-	_, err := call(c, attachmentID, func(s *state, id string) (struct{}, error) {
+	return report(c, attachmentID, hasAttachment(attachmentID), func(s *state, id string) error {
 		e, err := s.findAttached(id)
 		if err != nil || e.Attachment.Status != StatusAttaching {
-			return struct{}{}, err
+			return err
 		}
 		a := *e.Attachment
 		a.Status = StatusAttached
 		e.Attachment = &a
 		s.enis.put(e.ID, e)
-		return struct{}{}, nil
+		return nil
 	})
-	return err
 }
 
 // DeviceDetached reports that the device of a detaching attachment has left
 // the instance; the ENI is then available. It is an error while nobody asked
 // for that.
 func (c *Cloud) DeviceDetached(attachmentID string) error {
-	_, err := call(c, attachmentID, func(s *state, id string) (struct{}, error) {
+	return report(c, attachmentID, hasAttachment(attachmentID), func(s *state, id string) error {
 		e, err := s.findAttached(id)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		if e.Attachment.Status != StatusDetaching {
-			return struct{}{}, fail("IncorrectState", "Attachment '%s' is not 'detaching' but '%s'.", id, e.Attachment.Status)
+			return fail("IncorrectState", "Attachment '%s' is not 'detaching' but '%s'.", id, e.Attachment.Status)
 		}
 		s.detach(e)
-		return struct{}{}, nil
+		return nil
 	})
-	return err
+}
+
+func hasAttachment(id string) func(*regional) bool {
+	return func(r *regional) bool { _, ok := r.attachments.get(id); return ok }
 }

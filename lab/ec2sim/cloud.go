@@ -2,6 +2,7 @@ package ec2sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -9,17 +10,25 @@ import (
 
 // Config is what a [Cloud] is made from.
 type Config struct {
-	Region  string           // such as "eu-west-1", the default
+	Region  string           // such as "eu-west-1", the default; where a call says no other
+	Regions []string         // all there are; Region is one of them, named or not
 	Account string           // twelve digits; the default is 123456789012
 	Now     func() time.Time // the only clock; the default is time.Now
 	Seed    uint64           // of identifiers and MAC addresses
 	Devices bool             // attachments and instances wait for reports of real devices
 }
 
-// Cloud is one account in one region. It is an [http.Handler] that speaks the
-// EC2 Query protocol; the methods named as actions do the same in-process and
-// return an error of type [*Error].
+// Cloud is one account as seen from one of its regions. It is an [http.Handler]
+// that speaks the EC2 Query protocol, in the region that each request is signed
+// for; the methods named as actions do the same in-process, in the region of the
+// view, and return an error of type [*Error].
 type Cloud struct {
+	*account
+	region string
+}
+
+// account is what all views of a cloud share.
+type account struct {
 	mu       sync.Mutex
 	state    *state
 	changed  chan struct{}
@@ -36,7 +45,10 @@ type refusal struct {
 // New makes an empty cloud.
 func New(cfg Config) *Cloud {
 	if cfg.Region == "" {
-		cfg.Region = "eu-west-1"
+		cfg.Region = append(slices.Clone(cfg.Regions), "eu-west-1")[0]
+	}
+	if !slices.Contains(cfg.Regions, cfg.Region) {
+		cfg.Regions = append([]string{cfg.Region}, cfg.Regions...)
 	}
 	if cfg.Account == "" {
 		cfg.Account = "123456789012"
@@ -44,8 +56,16 @@ func New(cfg Config) *Cloud {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Cloud{state: newState(cfg), changed: make(chan struct{}), refusals: map[string]refusal{}}
+	a := &account{state: newState(cfg), changed: make(chan struct{}), refusals: map[string]refusal{}}
+	return &Cloud{a, cfg.Region}
 }
+
+// In is the same cloud seen from another region. Where the cloud does not have
+// it, every call is refused.
+func (c *Cloud) In(region string) *Cloud { return &Cloud{c.account, region} }
+
+// Region is where the calls of this view are done.
+func (c *Cloud) Region() string { return c.region }
 
 // InjectError makes the next requests for an action over HTTP fail with err,
 // before anything about them is looked at but the action's name: times of
@@ -85,67 +105,71 @@ func (c *Cloud) Changed() <-chan struct{} {
 	return c.changed
 }
 
-// Snapshot copies everything.
-func (c *Cloud) Snapshot() Snapshot {
-	snap, _ := call(c, struct{}{}, func(s *state, _ struct{}) (Snapshot, error) {
-		var snap Snapshot
-		for v := range s.vpcs.all() {
-			snap.VPCs = append(snap.VPCs, v.clone())
-		}
-		for n := range s.subnets.all() {
-			snap.Subnets = append(snap.Subnets, s.withFree(n).clone())
-		}
-		for g := range s.groups.all() {
-			snap.Groups = append(snap.Groups, g.clone())
-		}
-		for e := range s.enis.all() {
-			snap.Interfaces = append(snap.Interfaces, e.clone())
-		}
-		for i := range s.instances.all() {
-			if !s.forgotten(i) {
-				snap.Instances = append(snap.Instances, i.clone())
-			}
-		}
-		return snap, nil
-	})
-	return snap
+// call does one thing to the state under the lock, in the region of the view.
+// If it fails, the state is as before; if it wrote, those who wait for a change
+// are told. What do returns may share memory with the state: an exported method
+// clones it.
+func call[In, Out any](c *Cloud, in In, do func(*state, In) (Out, error)) (Out, error) {
+	return callIn(c, func(s *state) (string, error) { return c.region, nil }, in, do)
 }
 
-// call does one thing to the state under the lock. If it fails, the state is
-// as before; if it wrote, those who wait for a change are told. What do
-// returns may share memory with the state: an exported method clones it.
-func call[In, Out any](c *Cloud, in In, do func(*state, In) (Out, error)) (Out, error) {
+// callIn is call, in a region that is found out under the lock.
+func callIn[In, Out any](c *Cloud, where func(*state) (string, error), in In, do func(*state, In) (Out, error)) (Out, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state.now = c.state.cfg.Now().UTC()
-	start := c.state.save()
-	out, err := do(c.state, in)
+	var none Out
+	s := c.state
+	region, err := where(s)
 	if err != nil {
-		c.state.rollback(start)
-		var none Out
 		return none, err
 	}
-	if c.state.commit() {
+	if s.regions[region] == nil {
+		return none, fail("AuthFailure", "Credential should be scoped to a valid region, not '%s'.", region)
+	}
+	s.regional = s.regions[region]
+	s.now = s.cfg.Now().UTC()
+	start := s.save()
+	out, err := do(s, in)
+	if err != nil {
+		s.rollback(start)
+		return none, err
+	}
+	if s.commit() {
 		close(c.changed)
 		c.changed = make(chan struct{})
 	}
 	return out, nil
 }
 
+// report is call for the owner of the devices, who need not know in which
+// region they are: in the one where has holds, or in that of the view.
+func report[In any](c *Cloud, in In, has func(*regional) bool, do func(*state, In) error) error {
+	where := func(s *state) (string, error) {
+		for _, name := range s.cfg.Regions {
+			if has(s.regions[name]) {
+				return name, nil
+			}
+		}
+		return c.region, nil
+	}
+	_, err := callIn(c, where, in, func(s *state, in In) (struct{}, error) { return struct{}{}, do(s, in) })
+	return err
+}
+
 // zones are the availability zones of the region. Every simulated region has
 // three.
-func (s *state) zones() []string {
+func (r *regional) zones() []string {
 	var zones []string
 	for _, letter := range "abc" {
-		zones = append(zones, s.cfg.Region+string(letter))
+		zones = append(zones, r.region+string(letter))
 	}
 	return zones
 }
 
 // zoneID gives the identifier of a zone: "euw1-az1" for "eu-west-1a". In an
 // account of the real service letters and numbers need not match; here they do.
-func (s *state) zoneID(zone string) string {
-	parts := strings.Split(s.cfg.Region, "-")
+func (r *regional) zoneID(zone string) string {
+	parts := strings.Split(r.region, "-")
 	if len(parts) < 3 || zone == "" {
 		return zone
 	}

@@ -66,6 +66,7 @@ var subnetListing = listing[Subnet]{
 		"cidr":                       one(func(n Subnet) string { return n.CIDR.String() }),
 		"cidr-block":                 one(func(n Subnet) string { return n.CIDR.String() }),
 		"cidrBlock":                  one(func(n Subnet) string { return n.CIDR.String() }),
+		"map-public-ip-on-launch":    one(func(n Subnet) string { return strconv.FormatBool(n.MapPublic) }),
 		"available-ip-address-count": func(s *state, n Subnet) []string { return []string{strconv.Itoa(s.withFree(n).Available)} },
 		"state":                      one(func(Subnet) string { return "available" }),
 		"owner-id":                   ownerField[Subnet],
@@ -91,13 +92,13 @@ func describeSubnets(s *state, q Query) (Page[Subnet], error) {
 var groupListing = listing[SecurityGroup]{
 	action: "DescribeSecurityGroups", maxPage: 1000, idsName: "groupId",
 	tags: func(g SecurityGroup) map[string]string { return g.Tags },
-	fields: map[string]func(*state, SecurityGroup) []string{
+	fields: ruleFilters(map[string]func(*state, SecurityGroup) []string{
 		"group-id":    one(func(g SecurityGroup) string { return g.ID }),
 		"group-name":  one(func(g SecurityGroup) string { return g.Name }),
 		"vpc-id":      one(func(g SecurityGroup) string { return g.VPCID }),
 		"description": one(func(g SecurityGroup) string { return g.Description }),
 		"owner-id":    ownerField[SecurityGroup],
-	},
+	}),
 }
 
 // DescribeSecurityGroups lists security groups.
@@ -145,10 +146,14 @@ var eniListing = listing[NetworkInterface]{
 		"group-id":                     func(_ *state, e NetworkInterface) []string { return e.Groups },
 		"private-ip-address":           eniAddresses,
 		"addresses.private-ip-address": eniAddresses,
-		"attachment.attachment-id":     attachmentField(func(a Attachment) string { return a.ID }),
-		"attachment.instance-id":       attachmentField(func(a Attachment) string { return a.InstanceID }),
-		"attachment.status":            attachmentField(func(a Attachment) string { return a.Status }),
-		"attachment.device-index":      attachmentField(func(a Attachment) string { return strconv.Itoa(a.DeviceIndex) }),
+		"association.public-ip": func(s *state, e NetworkInterface) []string {
+			public, _ := s.publicOf(e, e.Primary)
+			return []string{addrText(public)}
+		},
+		"attachment.attachment-id": attachmentField(func(a Attachment) string { return a.ID }),
+		"attachment.instance-id":   attachmentField(func(a Attachment) string { return a.InstanceID }),
+		"attachment.status":        attachmentField(func(a Attachment) string { return a.Status }),
+		"attachment.device-index":  attachmentField(func(a Attachment) string { return strconv.Itoa(a.DeviceIndex) }),
 		"attachment.delete-on-termination": attachmentField(func(a Attachment) string {
 			return strconv.FormatBool(a.DeleteOnTermination)
 		}),
@@ -171,16 +176,21 @@ var instanceListing = listing[Instance]{
 	action: "DescribeInstances", maxPage: 1000, idsName: "instanceId",
 	tags: func(i Instance) map[string]string { return i.Tags },
 	fields: map[string]func(*state, Instance) []string{
-		"instance-id":                            one(func(i Instance) string { return i.ID }),
-		"instance-type":                          one(func(i Instance) string { return i.Type }),
-		"instance-state-name":                    one(func(i Instance) string { return i.State }),
-		"instance-state-code":                    one(func(i Instance) string { return strconv.Itoa(stateCode[i.State]) }),
-		"image-id":                               one(func(i Instance) string { return i.ImageID }),
-		"vpc-id":                                 one(func(i Instance) string { return i.VPCID }),
-		"subnet-id":                              one(func(i Instance) string { return i.SubnetID }),
-		"availability-zone":                      one(func(i Instance) string { return i.Zone }),
-		"private-dns-name":                       one(func(i Instance) string { return i.PrivateDNSName }),
-		"private-ip-address":                     one(func(i Instance) string { return addrText(i.PrivateIP) }),
+		"instance-id":         one(func(i Instance) string { return i.ID }),
+		"instance-type":       one(func(i Instance) string { return i.Type }),
+		"instance-state-name": one(func(i Instance) string { return i.State }),
+		"instance-state-code": one(func(i Instance) string { return strconv.Itoa(stateCode[i.State]) }),
+		"image-id":            one(func(i Instance) string { return i.ImageID }),
+		"vpc-id":              one(func(i Instance) string { return i.VPCID }),
+		"subnet-id":           one(func(i Instance) string { return i.SubnetID }),
+		"availability-zone":   one(func(i Instance) string { return i.Zone }),
+		"private-dns-name":    one(func(i Instance) string { return i.PrivateDNSName }),
+		"private-ip-address":  one(func(i Instance) string { return addrText(i.PrivateIP) }),
+		"ip-address": func(s *state, i Instance) []string {
+			e, _ := s.primaryOf(i)
+			public, _ := s.publicOf(e, e.Primary)
+			return []string{addrText(public)}
+		},
 		"reservation-id":                         one(func(i Instance) string { return i.ReservationID }),
 		"client-token":                           one(func(i Instance) string { return i.ClientToken }),
 		"key-name":                               one(func(i Instance) string { return i.KeyName }),
@@ -298,7 +308,7 @@ var zoneListing = listing[zone]{
 	fields: map[string]func(*state, zone) []string{
 		"zone-name":   one(func(z zone) string { return z.Name }),
 		"zone-id":     one(func(z zone) string { return z.ID }),
-		"region-name": func(s *state, _ zone) []string { return []string{s.cfg.Region} },
+		"region-name": func(s *state, _ zone) []string { return []string{s.region} },
 		"zone-type":   one(func(zone) string { return "availability-zone" }),
 		"state":       one(func(zone) string { return "available" }),
 	},

@@ -1,7 +1,8 @@
-// Package ec2sim is the EC2 API of one account in one region, held in memory:
-// VPCs, subnets, security groups, network interfaces and instances, served
-// over the EC2 Query protocol (API version 2016-11-15), so that an unmodified
-// AWS SDK or the aws CLI needs only its endpoint set.
+// Package ec2sim is the EC2 API of one account, held in memory: VPCs and what is
+// in them, how they are joined to each other and to the internet, network
+// interfaces and instances, served over the EC2 Query protocol (API version
+// 2016-11-15), so that an unmodified AWS SDK or the aws CLI needs only its
+// endpoint set.
 //
 //	request -> form tree -> parse -> typed input -> state machine -> result -> render -> XML
 //	           (form.go)    (action*.go)    (in-process callers enter here)
@@ -13,6 +14,13 @@
 // subnet. A request with an unknown action, parameter or filter is refused,
 // never ignored. The same seed and the same calls give the same identifiers,
 // MAC addresses and IP addresses.
+//
+// # Regions
+//
+// A [Cloud] is the account as seen from one region: [Cloud.In] gives another
+// view of the same. A call finds only what is in its region; of all resources
+// only a peering may belong to two. A request's region is that of its
+// signature's scope.
 //
 // # Real devices
 //

@@ -178,8 +178,10 @@ func deleteNetworkInterface(s *state, in DeleteNetworkInterfaceInput) (struct{},
 func (s *state) dropENI(e NetworkInterface) {
 	p := s.pools[e.SubnetID]
 	p.release(e.Primary, 1)
+	s.unmap(e.ID, e.Primary)
 	for _, a := range e.Secondary {
 		p.release(a, 1)
+		s.unmap(e.ID, a)
 	}
 	for _, x := range e.Prefixes {
 		p.release(x.Addr(), prefixBlock)
@@ -283,8 +285,8 @@ func (ch AttachmentChange) apply(e NetworkInterface) (*Attachment, error) {
 // privateDNS is the name that the VPC's resolver gives an address.
 func (s *state) privateDNS(a netip.Addr) string {
 	b := a.As4()
-	domain := s.cfg.Region + ".compute.internal"
-	if s.cfg.Region == "us-east-1" {
+	domain := s.region + ".compute.internal"
+	if s.region == "us-east-1" {
 		domain = "ec2.internal"
 	}
 	return fmt.Sprintf("ip-%d-%d-%d-%d.%s", b[0], b[1], b[2], b[3], domain)

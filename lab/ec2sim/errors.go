@@ -86,10 +86,45 @@ var (
 	kindENI        = kind{"eni-", "networkInterface ID", "network-interface", "InvalidNetworkInterfaceID.NotFound", "InvalidNetworkInterfaceId.Malformed"}
 	kindAttachment = kind{"eni-attach-", "attachment ID", "", "InvalidAttachmentID.NotFound", "InvalidNetworkInterfaceAttachmentId.Malformed"}
 	kindInstance   = kind{"i-", "instance ID", "instance", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
+
+	kindGroupRule        = kind{"sgr-", "security group rule ID", "", "InvalidSecurityGroupRuleId.NotFound", "InvalidSecurityGroupRuleId.Malformed"}
+	kindPrefixList       = kind{"pl-", "prefix list ID", "prefix-list", "InvalidPrefixListID.NotFound", "InvalidPrefixListId.Malformed"}
+	kindACL              = kind{"acl-", "networkAcl ID", "network-acl", "InvalidNetworkAclID.NotFound", "InvalidNetworkAclId.Malformed"}
+	kindACLAssociation   = kind{"aclassoc-", "association ID", "", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed"}
+	kindRouteTable       = kind{"rtb-", "routeTable ID", "route-table", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed"}
+	kindTableAssociation = kind{"rtbassoc-", "association ID", "", "InvalidAssociationID.NotFound", "InvalidRouteTableAssociationID.Malformed"}
+	kindBlockAssociation = kind{"vpc-cidr-assoc-", "vpc CIDR block association ID", "", "InvalidVpcCidrBlockAssociationID.NotFound", "InvalidVpcCidrBlockAssociationID.Malformed"}
+	kindGateway          = kind{"igw-", "internetGateway ID", "internet-gateway", "InvalidInternetGatewayID.NotFound", "InvalidInternetGatewayId.Malformed"}
+	kindNAT              = kind{"nat-", "natGateway ID", "natgateway", "NatGatewayNotFound", "NatGatewayMalformed"}
+	kindAddress          = kind{"eipalloc-", "allocation ID", "elastic-ip", "InvalidAllocationID.NotFound", "InvalidAllocationID.Malformed"}
+	kindMapping          = kind{"eipassoc-", "association ID", "", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed"}
+	kindPeering          = kind{"pcx-", "vpcPeeringConnection ID", "vpc-peering-connection", "InvalidVpcPeeringConnectionID.NotFound", "InvalidVpcPeeringConnectionId.Malformed"}
+	kindHub              = kind{"tgw-", "transitGateway ID", "transit-gateway", "InvalidTransitGatewayID.NotFound", "InvalidTransitGatewayID.Malformed"}
+	kindSpoke            = kind{"tgw-attach-", "transitGatewayAttachment ID", "transit-gateway-attachment", "InvalidTransitGatewayAttachmentID.NotFound", "InvalidTransitGatewayAttachmentID.Malformed"}
+	kindHubTable         = kind{"tgw-rtb-", "transitGatewayRouteTable ID", "transit-gateway-route-table", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed"}
 )
 
-// taggable are the kinds that carry tags.
-var taggable = []kind{kindVPC, kindSubnet, kindGroup, kindENI, kindInstance}
+// kinds are all there are, those whose prefix begins with another's first.
+var kinds = []kind{
+	kindBlockAssociation, kindAttachment, kindSpoke, kindHubTable,
+	kindVPC, kindSubnet, kindGroup, kindENI, kindInstance, kindGroupRule, kindPrefixList, kindACL, kindACLAssociation,
+	kindRouteTable, kindTableAssociation, kindGateway, kindNAT, kindAddress, kindMapping, kindPeering, kindHub,
+}
+
+// kindOf tells what an identifier names, or the zero kind.
+func kindOf(id string) kind {
+	for _, k := range kinds {
+		if strings.HasPrefix(id, k.prefix) {
+			return k
+		}
+	}
+	return kind{}
+}
+
+// dependency refuses to delete what something else needs.
+func dependency(noun, id string) error {
+	return fail("DependencyViolation", "The %s '%s' has dependencies and cannot be deleted.", noun, id)
+}
 
 func (k kind) missing(id string) error {
 	return fail(k.notFound, "The %s '%s' does not exist", k.noun, id)

@@ -260,8 +260,13 @@ func (f form) tags() map[string]string {
 // tagsFor reads the TagSpecification members, one for each kind of resource
 // that the action makes.
 func (f form) tagsFor(kinds ...kind) map[kind]map[string]string {
+	return f.tagsIn("TagSpecification", kinds...)
+}
+
+// tagsIn is tagsFor under the name that the action has for it.
+func (f form) tagsIn(name string, kinds ...kind) map[kind]map[string]string {
 	out := map[kind]map[string]string{}
-	for _, m := range f.in("TagSpecification").members() {
+	for _, m := range f.in(name).members() {
 		resource := m.in("ResourceType").text()
 		at := slices.IndexFunc(kinds, func(k kind) bool { return k.resource == resource })
 		switch {

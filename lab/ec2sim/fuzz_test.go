@@ -3,6 +3,7 @@ package ec2sim
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -32,6 +33,14 @@ func FuzzQuery(f *testing.F) {
 		query("CreateSecurityGroup", "VpcId=VPC", "GroupName=x", "GroupDescription=y"), query("DescribeSecurityGroups"), query("DescribeSubnets"),
 		query("CreateTags", "ResourceId.1=ENI", "Tag.1.Key=a", "Tag.1.Value=b"), query("DeleteTags", "ResourceId.1=ENI", "Tag.1.Key=a"),
 		query("DescribeTags", "DryRun=true"), query("DescribeAvailabilityZones", "ZoneId.1=euw1-az1"), query("DeleteNetworkInterface", "NetworkInterfaceId=FREE"),
+		query("DeleteVpc", "VpcId=PEER"), query("AuthorizeSecurityGroupIngress", "GroupId=G1", "IpPermissions.1.IpProtocol=tcp", "IpPermissions.1.FromPort=1", "IpPermissions.1.ToPort=2", "IpPermissions.1.Groups.1.GroupId=G2", "IpPermissions.1.PrefixListIds.1.PrefixListId=LIST"),
+		query("RevokeSecurityGroupEgress", "GroupId=G1", "IpProtocol=-1", "CidrIp=0.0.0.0/0"), query("DeleteSecurityGroup", "GroupId=G1"), query("DescribeSecurityGroupRules"),
+		query("ModifyManagedPrefixList", "PrefixListId=LIST", "CurrentVersion=1", "AddEntry.1.Cidr=11.0.0.0/8", "RemoveEntry.1.Cidr=10.0.0.0/8"), query("GetManagedPrefixListEntries", "PrefixListId=LIST"),
+		query("CreateNetworkAclEntry", "NetworkAclId=ACL", "RuleNumber=7", "Egress=true", "Protocol=icmp", "RuleAction=deny", "CidrBlock=1.2.3.4/8", "Icmp.Type=8", "Icmp.Code=-1"), query("DescribeNetworkAcls"),
+		query("CreateRoute", "RouteTableId=TABLE", "DestinationCidrBlock=10.7.0.0/16", "VpcPeeringConnectionId=PCX"), query("DescribeRouteTables"), query("DeleteVpcPeeringConnection", "VpcPeeringConnectionId=PCX"),
+		query("AssociateAddress", "AllocationId=EIP", "NetworkInterfaceId=BIG", "PrivateIpAddress=BIGSECOND"), query("DescribeAddresses"), query("DescribeNatGateways"), query("CreateNatGateway", "SubnetId=SUBNET", "ConnectivityType=private"),
+		query("CreateTransitGatewayRoute", "TransitGatewayRouteTableId=HTABLE", "DestinationCidrBlock=1.0.0.0/8", "TransitGatewayAttachmentId=SPOKE"), query("DeleteTransitGatewayVpcAttachment", "TransitGatewayAttachmentId=SPOKE"),
+		query("SearchTransitGatewayRoutes", "TransitGatewayRouteTableId=HTABLE", "Filter.1.Name=route-search.longest-prefix-match", "Filter.1.Value.1=10.0.0.1"), query("CreateTransitGateway", "Options.AmazonSideAsn=64999"),
 		"Action=", "&&;=%", "a.1.b.2.c=%00", query("DescribeVpcs", "..=1", ".1=2", "VpcId..1=3"),
 	} {
 		f.Add(names.Replace(seed))
@@ -75,6 +84,30 @@ func checkInvariants(t *testing.T, c *Cloud) {
 		if (e.Attachment == nil) != (e.Status == StatusAvailable) {
 			t.Errorf("%s is %s with the attachment %v", e.ID, e.Status, e.Attachment)
 		}
+	}
+	for _, g := range snap.NATGateways {
+		if g.PrivateIP.IsValid() {
+			if other, twice := owner[g.SubnetID+" "+g.PrivateIP.String()]; twice {
+				t.Errorf("%s is of %s and of %s", g.PrivateIP, other, g.ID)
+			}
+			taken[g.SubnetID]++
+		}
+	}
+	public := map[netip.Addr]string{}
+	claim := func(a netip.Addr, by string) {
+		if other, twice := public[a]; twice && a.IsValid() {
+			t.Errorf("%s is of %s and of %s", a, other, by)
+		}
+		public[a] = by
+	}
+	for _, a := range snap.Addresses {
+		claim(a.PublicIP, a.ID)
+		if (a.AssociationID == "") != (a.InterfaceID == "" && a.NATGatewayID == "") {
+			t.Errorf("half associated: %+v", a)
+		}
+	}
+	for _, e := range snap.Interfaces {
+		claim(e.AutoPublic, e.ID)
 	}
 	for _, n := range snap.Subnets {
 		if size := 1 << (32 - n.CIDR.Bits()); n.Available != size-5-taken[n.ID] {

@@ -17,14 +17,14 @@ import (
 const apiVersion = "2016-11-15"
 
 // ServeHTTP answers one request of the EC2 Query API: a form by POST, or the
-// same as a query string by GET. Signatures are not looked at.
+// same as a query string by GET. Of a signature only the region is looked at.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.requests++
 	id := requestID(c.state.cfg.Seed, c.requests)
 	c.mu.Unlock()
 
-	name, body, err := c.serve(w, r)
+	name, body, err := c.In(scope(r, c.region)).serve(w, r)
 	if err != nil {
 		refused := &Error{Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
 		errors.As(err, &refused)
@@ -36,6 +36,24 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Name: xml.Name{Local: name + "Response"},
 		Attr: []xml.Attr{{Name: xml.Name{Local: "xmlns"}, Value: "http://ec2.amazonaws.com/doc/" + apiVersion + "/"}},
 	}, body)
+}
+
+// scope is the region that a request is signed for: the third part of the
+// credential, in the header or in the query string of a presigned request.
+//
+//	Authorization: AWS4-HMAC-SHA256 Credential=AKID/20260102/eu-west-1/ec2/aws4_request, ...
+//
+// Source: "Elements of an AWS API request signature", IAM User Guide. Without
+// one it is the default.
+func scope(r *http.Request, def string) string {
+	credential := r.URL.Query().Get("X-Amz-Credential")
+	if _, rest, ok := strings.Cut(r.Header.Get("Authorization"), "Credential="); ok {
+		credential, _, _ = strings.Cut(rest, ",")
+	}
+	if parts := strings.Split(strings.TrimSpace(credential), "/"); len(parts) == 5 && parts[2] != "" {
+		return parts[2]
+	}
+	return def
 }
 
 // serve gives the action's name and its reply.

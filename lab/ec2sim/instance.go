@@ -39,6 +39,7 @@ type LaunchInterface struct {
 	Groups                 []string
 	Addresses              Addressing
 	DeleteOnTermination    Optional[bool] // left out: true for an ENI that is made
+	PublicIP               Optional[bool] // left out: as the subnet says; only for a launch with one ENI, which is made
 }
 
 // Reservation is the instances of one launch.
@@ -61,7 +62,11 @@ const (
 // Min and Max.
 func (c *Cloud) RunInstances(in RunInstancesInput) (Reservation, error) {
 	r, err := call(c, in, runInstances)
-	return Reservation{r.ID, cloneAll(r.Instances)}, err
+	out := Reservation{ID: r.ID}
+	for _, i := range r.Instances {
+		out.Instances = append(out.Instances, i.clone())
+	}
+	return out, err
 }
 
 func cloneAll[T interface{ clone() T }](list []T) []T {
@@ -175,6 +180,9 @@ func (in RunInstancesInput) interfaces(limits vpc.Limits) ([]LaunchInterface, er
 			a.Count+a.PrefixCount+len(a.Secondary)+len(a.Prefixes) > 0) {
 			return nil, invalidCombination("A network interface that exists cannot be given a subnet, groups, a description or addresses.")
 		}
+		if l.PublicIP.Value && (len(specs) > 1 || l.ExistingID != "") {
+			return nil, invalidCombination("The associatePublicIPAddress parameter can only be specified for a single network interface that is created at launch, with device index 0.")
+		}
 		if l.ExistingID != "" && l.DeleteOnTermination.Value {
 			return nil, invalidCombination("DeleteOnTermination can be true only for a network interface that is created at launch.")
 		}
@@ -199,6 +207,9 @@ func (s *state) launchOne(in RunInstancesInput, specs []LaunchInterface, i Insta
 			return i, err
 		}
 		if n == 0 {
+			if e, err = s.givePublic(e, l, len(specs)); err != nil {
+				return i, err
+			}
 			i, _ = s.instances.get(i.ID)
 			i.VPCID, i.SubnetID, i.Zone = e.VPCID, e.SubnetID, e.Zone
 			i.PrivateIP, i.PrivateDNSName = e.Primary, s.privateDNS(e.Primary)
@@ -223,6 +234,25 @@ func (s *state) launchENI(l LaunchInterface, tags map[string]string) (NetworkInt
 	return makeENI(s, CreateNetworkInterfaceInput{
 		SubnetID: l.SubnetID, Description: l.Description, Groups: l.Groups, Addresses: l.Addresses, Tags: tags,
 	})
+}
+
+// givePublic gives the primary ENI of a launch its public address, if it is to
+// have one. Source: "Amazon EC2 instance IP addressing", Amazon EC2 User Guide: a
+// launch with more than one ENI gets none.
+func (s *state) givePublic(e NetworkInterface, l LaunchInterface, enis int) (NetworkInterface, error) {
+	n, _ := s.subnets.get(e.SubnetID)
+	wanted := n.MapPublic && enis == 1 && l.ExistingID == ""
+	if l.PublicIP.Given {
+		wanted = l.PublicIP.Value
+	}
+	if !wanted {
+		return e, nil
+	}
+	var err error
+	if e.AutoPublic, err = s.takePublic(); err == nil {
+		s.enis.put(e.ID, e)
+	}
+	return e, err
 }
 
 // StateChange is what became of an instance that was asked to end.
@@ -301,33 +331,35 @@ func (s *state) forget() {
 	}
 }
 
-// InstanceRunning reports that a pending instance runs. For one that is no
-// longer pending it says nothing new.
+// InstanceRunning reports that a pending instance, in whichever region, runs.
+// For one that is no longer pending it says nothing new.
 func (c *Cloud) InstanceRunning(id string) error {
-	_, err := call(c, id, func(s *state, id string) (struct{}, error) {
+	return report(c, id, hasInstance(id), func(s *state, id string) error {
 		i, err := find(&s.instances, kindInstance, id)
 		if err == nil && i.State == StatePending {
 			i.State = StateRunning
 			s.instances.put(id, i)
 		}
-		return struct{}{}, err
+		return err
 	})
-	return err
 }
 
 // InstanceTerminated reports that an instance that was shutting down is gone,
 // with all its devices. It is an error while nobody asked for that.
 func (c *Cloud) InstanceTerminated(id string) error {
-	_, err := call(c, id, func(s *state, id string) (struct{}, error) {
+	return report(c, id, hasInstance(id), func(s *state, id string) error {
 		i, err := find(&s.instances, kindInstance, id)
 		if err != nil || i.State == StateTerminated {
-			return struct{}{}, err
+			return err
 		}
 		if i.State != StateShuttingDown {
-			return struct{}{}, fail("IncorrectState", "Instance '%s' is not 'shutting-down' but '%s'.", id, i.State)
+			return fail("IncorrectState", "Instance '%s' is not 'shutting-down' but '%s'.", id, i.State)
 		}
 		s.end(i)
-		return struct{}{}, nil
+		return nil
 	})
-	return err
+}
+
+func hasInstance(id string) func(*regional) bool {
+	return func(r *regional) bool { _, ok := r.instances.get(id); return ok }
 }

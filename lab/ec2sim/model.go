@@ -10,9 +10,11 @@ import (
 
 // VPC is one virtual network.
 type VPC struct {
-	ID    string
-	CIDRs []netip.Prefix // IPv4; the first is the VPC's own, masked
-	Tags  map[string]string
+	ID, Region      string
+	CIDRs           []netip.Prefix // IPv4; the first is the VPC's own, masked
+	MainRouteTable  string         // of the subnets that have no route table of their own
+	MainAssociation string         // identifier of that tie
+	Tags            map[string]string
 }
 
 // Subnet is a part of a VPC in one zone.
@@ -21,13 +23,11 @@ type Subnet struct {
 	CIDR      netip.Prefix // IPv4, masked
 	Zone      string       // such as "eu-west-1a"
 	Available int          // addresses that nobody holds, reserved ones not counted
-	Tags      map[string]string
-}
+	MapPublic bool         // a launch gives its primary ENI a public address
 
-// SecurityGroup is a group of network interfaces.
-type SecurityGroup struct {
-	ID, VPCID, Name, Description string
-	Tags                         map[string]string
+	ACL, ACLAssociation               string // every subnet has one
+	RouteTable, RouteTableAssociation string // both empty: the VPC's main one
+	Tags                              map[string]string
 }
 
 // The status of a [NetworkInterface].
@@ -54,6 +54,7 @@ type NetworkInterface struct {
 	Secondary                 []netip.Addr   // IPv4, in the order they were assigned
 	Prefixes                  []netip.Prefix // IPv4 /28s, in the order they were assigned
 	Groups                    []string       // security group identifiers
+	AutoPublic                netip.Addr     // public address of Primary that came with a launch; elastic ones are [Address]es
 	SourceDestCheck           bool
 	Status                    string
 	Attachment                *Attachment // nil while the ENI is on no instance
@@ -109,14 +110,26 @@ type Metadata struct {
 	Disabled bool
 }
 
-// Snapshot is everything at one moment, a copy of its own. Every list is in
-// the order of creation.
+// Snapshot is everything at one moment in all regions, a copy of its own. Every
+// list is in the order of creation. What has been deleted is not in it, but for
+// instances, which stay for an hour.
 type Snapshot struct {
-	VPCs       []VPC
-	Subnets    []Subnet
-	Groups     []SecurityGroup
-	Interfaces []NetworkInterface
-	Instances  []Instance
+	VPCs        []VPC
+	Subnets     []Subnet
+	Groups      []SecurityGroup
+	Interfaces  []NetworkInterface
+	Instances   []Instance
+	PrefixLists []PrefixList
+	ACLs        []NetworkACL
+	RouteTables []RouteTable // with the state of each route
+	Gateways    []InternetGateway
+	NATGateways []NATGateway // in any state but "deleted"
+	Addresses   []Address
+	Peerings    []VPCPeering // in any state
+
+	TransitGateways    []TransitGateway
+	TransitAttachments []TransitAttachment
+	TransitTables      []TransitRouteTable // with the propagated routes
 }
 
 func (v VPC) clone() VPC {
@@ -127,11 +140,6 @@ func (v VPC) clone() VPC {
 func (s Subnet) clone() Subnet {
 	s.Tags = maps.Clone(s.Tags)
 	return s
-}
-
-func (g SecurityGroup) clone() SecurityGroup {
-	g.Tags = maps.Clone(g.Tags)
-	return g
 }
 
 func (e NetworkInterface) clone() NetworkInterface {

@@ -1,6 +1,7 @@
 package ec2sim
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,7 +14,9 @@ type CreateVPCInput struct {
 	Tags map[string]string
 }
 
-// CreateVPC makes a VPC and its "default" security group. VPCs may overlap.
+// CreateVPC makes a VPC with what each is born with: a "default" security group
+// that admits its own members, an ACL that lets everything pass and a main route
+// table. VPCs may overlap.
 func (c *Cloud) CreateVPC(in CreateVPCInput) (VPC, error) {
 	v, err := call(c, in, createVPC)
 	return v.clone(), err
@@ -29,11 +32,156 @@ func createVPC(s *state, in CreateVPCInput) (VPC, error) {
 	if err := checkTags(in.Tags); err != nil {
 		return VPC{}, err
 	}
-	v := VPC{ID: s.newID(kindVPC.prefix), CIDRs: []netip.Prefix{in.CIDR.Masked()}, Tags: maps.Clone(in.Tags)}
+	v := VPC{ID: s.newID(kindVPC.prefix), Region: s.region, CIDRs: []netip.Prefix{in.CIDR.Masked()}, Tags: maps.Clone(in.Tags)}
+	v.MainRouteTable, v.MainAssociation = s.newRouteTable(v.ID, nil).ID, s.newID(kindTableAssociation.prefix)
 	s.vpcs.insert(s.nextRow(), v.ID, v)
-	g := SecurityGroup{ID: s.newID(kindGroup.prefix), VPCID: v.ID, Name: "default", Description: "default VPC security group"}
-	s.groups.insert(s.nextRow(), g.ID, g)
+	g := s.newGroup(SecurityGroup{VPCID: v.ID, Name: defaultGroup, Description: "default VPC security group"})
+	g.Ingress = []GroupRule{{ID: s.newID(kindGroupRule.prefix), Protocol: AllProtocols, From: -1, To: -1, Group: g.ID}}
+	s.groups.put(g.ID, g)
+	s.newDefaultACL(v.ID)
 	return v, nil
+}
+
+func (s *state) findVPC(id string) (VPC, error) {
+	if id == "" {
+		return VPC{}, missing("vpcId")
+	}
+	return find(&s.vpcs, kindVPC, id)
+}
+
+func (s *state) findSubnet(id string) (Subnet, error) {
+	if id == "" {
+		return Subnet{}, missing("subnetId")
+	}
+	return find(&s.subnets, kindSubnet, id)
+}
+
+// DeleteVPCInput names a VPC to delete.
+type DeleteVPCInput struct{ ID string }
+
+// DeleteVPC deletes a VPC in which nothing is left but what it was born with.
+func (c *Cloud) DeleteVPC(in DeleteVPCInput) error {
+	_, err := call(c, in, deleteVPC)
+	return err
+}
+
+func deleteVPC(s *state, in DeleteVPCInput) (struct{}, error) {
+	var none struct{}
+	v, err := s.findVPC(in.ID)
+	if err != nil {
+		return none, err
+	}
+	if s.vpcInUse(v) {
+		return none, dependency("vpc", v.ID)
+	}
+	for g := range s.groups.all() {
+		if g.VPCID == v.ID {
+			s.groups.remove(g.ID) // the default one: the loop ends with it
+			break
+		}
+	}
+	s.acls.remove(s.defaultACL(v.ID).ID)
+	s.routeTables.remove(v.MainRouteTable)
+	s.vpcs.remove(v.ID)
+	return none, nil
+}
+
+// vpcInUse reports whether something of a VPC must go before it.
+func (s *state) vpcInUse(v VPC) bool {
+	for n := range s.subnets.all() {
+		if n.VPCID == v.ID {
+			return true
+		}
+	}
+	for g := range s.groups.all() {
+		if g.VPCID == v.ID && g.Name != defaultGroup {
+			return true
+		}
+	}
+	for a := range s.acls.all() {
+		if a.VPCID == v.ID && !a.Default {
+			return true
+		}
+	}
+	for t := range s.routeTables.all() {
+		if t.VPCID == v.ID && t.ID != v.MainRouteTable {
+			return true
+		}
+	}
+	if _, ok := s.gatewayOf(v.ID); ok {
+		return true
+	}
+	g := s.defaultGroupOf(v.ID)
+	names := func(r GroupRule) bool { return r.Group == g.ID }
+	for other := range s.groups.all() {
+		if other.VPCID != v.ID && (slices.ContainsFunc(other.Ingress, names) || slices.ContainsFunc(other.Egress, names)) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.peeringsHere(), func(p VPCPeering) bool {
+		return p.has(v.ID) && (p.Status == PeeringActive || p.Status == PeeringPending)
+	})
+}
+
+func (s *state) defaultGroupOf(vpcID string) SecurityGroup {
+	for g := range s.groups.all() {
+		if g.VPCID == vpcID && g.Name == defaultGroup {
+			return g
+		}
+	}
+	return SecurityGroup{}
+}
+
+// DisassociateVPCCIDRBlockInput names a block by its association.
+type DisassociateVPCCIDRBlockInput struct{ AssociationID string }
+
+// DisassociateVPCCIDRBlock takes a block away in which no subnet is.
+func (c *Cloud) DisassociateVPCCIDRBlock(in DisassociateVPCCIDRBlockInput) error {
+	_, err := call(c, in, disassociateVPCBlock)
+	return err
+}
+
+// vpcBlock is a block of a VPC.
+type vpcBlock struct {
+	vpc  VPC
+	cidr netip.Prefix
+}
+
+func disassociateVPCBlock(s *state, in DisassociateVPCCIDRBlockInput) (vpcBlock, error) {
+	if in.AssociationID == "" {
+		return vpcBlock{}, missing("associationId")
+	}
+	if err := kindBlockAssociation.check(in.AssociationID); err != nil {
+		return vpcBlock{}, err
+	}
+	for v := range s.vpcs.all() {
+		at := slices.IndexFunc(v.CIDRs, func(p netip.Prefix) bool { return BlockAssociationID(v.ID, p) == in.AssociationID })
+		if at < 0 {
+			continue
+		}
+		block := v.CIDRs[at]
+		if at == 0 {
+			return vpcBlock{}, fail("OperationNotPermitted",
+				"The vpc CIDR block with association ID %s may not be disassociated. It is the primary IPv4 CIDR block of the VPC", in.AssociationID)
+		}
+		for n := range s.subnets.all() {
+			if n.VPCID == v.ID && n.CIDR.Overlaps(block) {
+				return vpcBlock{}, fail("InvalidCidr.InUse", "The vpc CIDR block with association ID %s is in use by %s.", in.AssociationID, n.ID)
+			}
+		}
+		v.CIDRs = without(v.CIDRs, block)
+		s.vpcs.put(v.ID, v)
+		return vpcBlock{v, block}, nil
+	}
+	return vpcBlock{}, kindBlockAssociation.missing(in.AssociationID)
+}
+
+// BlockAssociationID is the identifier of the tie between a VPC and a block. It
+// has no row of its own but follows from both: the bits of a block that may be
+// set, and its length, make 32.
+func BlockAssociationID(vpcID string, p netip.Prefix) string {
+	vpc := strings.TrimPrefix(vpcID, kindVPC.prefix)
+	return fmt.Sprintf("%s%.9s%08x", kindBlockAssociation.prefix, vpc, number(p.Addr())|uint32(p.Bits()-16))
 }
 
 // AssociateVPCCIDRBlockInput gives a VPC one more block.
@@ -62,10 +210,39 @@ func associateVPCBlock(s *state, in AssociateVPCCIDRBlockInput) (VPC, error) {
 	if !blockAllowed(in.CIDR) || slices.ContainsFunc(v.CIDRs, in.CIDR.Overlaps) {
 		return VPC{}, fail("InvalidVpc.Range", "The CIDR '%s' is invalid.", in.CIDR)
 	}
+	if err := s.blockClear(v, in.CIDR.Masked()); err != nil {
+		return VPC{}, err
+	}
 	v = v.clone()
 	v.CIDRs = append(v.CIDRs, in.CIDR.Masked())
 	s.vpcs.put(v.ID, v)
 	return v, nil
+}
+
+// blockClear refuses a block that another VPC has which is peered with v, or that
+// a route of v leads elsewhere. Sources: "VPC CIDR blocks", Amazon VPC User Guide,
+// and AssociateVpcCidrBlock, Amazon EC2 API Reference.
+func (s *state) blockClear(v VPC, block netip.Prefix) error {
+	for t := range s.routeTables.all() {
+		for _, r := range t.Routes {
+			if t.VPCID == v.ID && r.Dst.Bits() >= block.Bits() && block.Contains(r.Dst.Addr()) {
+				return fail("InvalidVpc.Range", "The CIDR '%s' covers the route %s in route table %s.", block, r.Dst, t.ID)
+			}
+		}
+	}
+	for _, p := range s.peeringsHere() {
+		if !p.has(v.ID) || p.Status != PeeringActive {
+			continue
+		}
+		other := p.Requester
+		if other.VPCID == v.ID {
+			other = p.Accepter
+		}
+		if peer, _ := s.regions[other.Region].vpcs.get(other.VPCID); slices.ContainsFunc(peer.CIDRs, block.Overlaps) {
+			return fail("InvalidVpc.Range", "The CIDR '%s' overlaps with %s, which is peered by %s.", block, peer.ID, p.ID)
+		}
+	}
+	return nil
 }
 
 // blockAllowed reports whether a VPC or a subnet can have the block: IPv4, /16
@@ -117,11 +294,77 @@ func createSubnet(s *state, in CreateSubnetInput) (Subnet, error) {
 			return Subnet{}, fail("InvalidSubnet.Conflict", "The CIDR '%s' conflicts with another subnet", in.CIDR)
 		}
 	}
-	n := Subnet{ID: s.newID(kindSubnet.prefix), VPCID: v.ID, CIDR: cidr, Zone: zone, Tags: maps.Clone(in.Tags)}
+	n := Subnet{
+		ID: s.newID(kindSubnet.prefix), VPCID: v.ID, CIDR: cidr, Zone: zone, Tags: maps.Clone(in.Tags),
+		ACL: s.defaultACL(v.ID).ID, ACLAssociation: s.newID(kindACLAssociation.prefix),
+	}
 	s.subnets.insert(s.nextRow(), n.ID, n)
-	s.pools[n.ID] = newPool(s.journal, cidr)
-	s.journal.add(func() { delete(s.pools, n.ID) })
+	pools := s.pools
+	pools[n.ID] = newPool(s.journal, cidr)
+	s.journal.add(func() { delete(pools, n.ID) })
 	return s.withFree(n), nil
+}
+
+// DeleteSubnetInput names a subnet to delete.
+type DeleteSubnetInput struct{ ID string }
+
+// DeleteSubnet deletes a subnet in which nothing has an address.
+func (c *Cloud) DeleteSubnet(in DeleteSubnetInput) error {
+	_, err := call(c, in, deleteSubnet)
+	return err
+}
+
+func deleteSubnet(s *state, in DeleteSubnetInput) (struct{}, error) {
+	var none struct{}
+	n, err := s.findSubnet(in.ID)
+	if err != nil {
+		return none, err
+	}
+	for e := range s.enis.all() {
+		if e.SubnetID == n.ID {
+			return none, dependency("subnet", n.ID)
+		}
+	}
+	for g := range s.nats.all() {
+		if g.SubnetID == n.ID && g.PrivateIP.IsValid() {
+			return none, dependency("subnet", n.ID)
+		}
+	}
+	for a := range s.spokes.all() {
+		if slices.Contains(a.Subnets, n.ID) {
+			return none, dependency("subnet", n.ID)
+		}
+	}
+	s.subnets.remove(n.ID)
+	pools, p := s.pools, s.pools[n.ID]
+	delete(pools, n.ID)
+	s.journal.add(func() { pools[n.ID] = p })
+	return none, nil
+}
+
+// ModifySubnetInput changes an attribute of a subnet.
+type ModifySubnetInput struct {
+	ID        string
+	MapPublic Optional[bool]
+}
+
+// ModifySubnetAttribute says whether launches into a subnet get public addresses.
+func (c *Cloud) ModifySubnetAttribute(in ModifySubnetInput) error {
+	_, err := call(c, in, modifySubnet)
+	return err
+}
+
+func modifySubnet(s *state, in ModifySubnetInput) (struct{}, error) {
+	n, err := s.findSubnet(in.ID)
+	if err != nil {
+		return struct{}{}, err
+	}
+	if !in.MapPublic.Given {
+		return struct{}{}, missing("attribute")
+	}
+	n.MapPublic = in.MapPublic.Value
+	s.subnets.put(n.ID, n)
+	return struct{}{}, nil
 }
 
 func (s *state) pickZone(name, id string) (string, error) {
@@ -145,79 +388,4 @@ func (s *state) pickZone(name, id string) (string, error) {
 func (s *state) withFree(n Subnet) Subnet {
 	n.Available = s.pools[n.ID].free
 	return n
-}
-
-// CreateSecurityGroupInput describes a security group to make.
-type CreateSecurityGroupInput struct {
-	VPCID, Name, Description string
-	Tags                     map[string]string
-}
-
-// CreateSecurityGroup makes a security group. Its rules are not simulated yet.
-func (c *Cloud) CreateSecurityGroup(in CreateSecurityGroupInput) (SecurityGroup, error) {
-	g, err := call(c, in, createSecurityGroup)
-	return g.clone(), err
-}
-
-func createSecurityGroup(s *state, in CreateSecurityGroupInput) (SecurityGroup, error) {
-	switch {
-	case in.Name == "":
-		return SecurityGroup{}, missing("groupName")
-	case in.Description == "":
-		return SecurityGroup{}, missing("groupDescription")
-	case in.VPCID == "":
-		return SecurityGroup{}, fail("VPCIdNotSpecified", "No default VPC for this user.")
-	case len(in.Name) > 255 || strings.HasPrefix(in.Name, "sg-"):
-		return SecurityGroup{}, invalidValue("Invalid security group name '%s': it must be at most 255 characters long and not start with 'sg-'.", in.Name)
-	case len(in.Description) > 255:
-		return SecurityGroup{}, invalidValue("Value (%s) for parameter groupDescription is invalid. It must be at most 255 characters long.", in.Description)
-	}
-	if _, err := find(&s.vpcs, kindVPC, in.VPCID); err != nil {
-		return SecurityGroup{}, err
-	}
-	if err := checkTags(in.Tags); err != nil {
-		return SecurityGroup{}, err
-	}
-	for g := range s.groups.all() {
-		if g.VPCID == in.VPCID && g.Name == in.Name {
-			return SecurityGroup{}, fail("InvalidGroup.Duplicate", "The security group '%s' already exists for VPC '%s'", in.Name, in.VPCID)
-		}
-	}
-	g := SecurityGroup{ID: s.newID(kindGroup.prefix), VPCID: in.VPCID, Name: in.Name, Description: in.Description, Tags: maps.Clone(in.Tags)}
-	s.groups.insert(s.nextRow(), g.ID, g)
-	return g, nil
-}
-
-// maxGroups is how many security groups an ENI may have. Source: "Amazon VPC
-// quotas", default of "Security groups per network interface".
-const maxGroups = 5
-
-// checkGroups gives the groups for an ENI in a VPC: those named, or the VPC's
-// default one.
-func (s *state) checkGroups(ids []string, vpcID string) ([]string, error) {
-	if len(ids) == 0 {
-		for g := range s.groups.all() {
-			if g.VPCID == vpcID && g.Name == "default" {
-				return []string{g.ID}, nil
-			}
-		}
-	}
-	var groups []string
-	for _, id := range ids {
-		g, err := find(&s.groups, kindGroup, id)
-		if err != nil {
-			return nil, err
-		}
-		if g.VPCID != vpcID {
-			return nil, invalidValue("The security group '%s' and the subnet belong to different networks.", id)
-		}
-		if !slices.Contains(groups, id) {
-			groups = append(groups, id)
-		}
-	}
-	if len(groups) > maxGroups {
-		return nil, fail("SecurityGroupsPerInterfaceLimitExceeded",
-			"The maximum number of security groups per interface has been reached (%d of %d).", len(groups), maxGroups)
-	}
-	return groups, nil
 }

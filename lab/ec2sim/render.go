@@ -1,7 +1,6 @@
 package ec2sim
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -65,17 +64,13 @@ type xmlVPCBlock struct {
 func (s *state) showVPC(v VPC) xmlVPC {
 	return xmlVPC{
 		VPCID: v.ID, OwnerID: s.cfg.Account, State: "available", CIDR: v.CIDRs[0].String(),
-		CIDRs: setOf(v.CIDRs, func(p netip.Prefix) xmlVPCBlock { return showVPCBlock(v, p) }),
+		CIDRs:       setOf(v.CIDRs, func(p netip.Prefix) xmlVPCBlock { return showVPCBlock(v, p, "associated") }),
 		DHCPOptions: "default", Tenancy: "default", Tags: showTags(v.Tags),
 	}
 }
 
-// showVPCBlock describes one block of a VPC. The association has no life of its
-// own here: its identifier follows from the VPC's, and which block it is.
-func showVPCBlock(v VPC, p netip.Prefix) xmlVPCBlock {
-	vpc := v.ID[len(kindVPC.prefix):]
-	id := fmt.Sprintf("vpc-cidr-assoc-%s%02x", vpc[:len(vpc)-2], slices.Index(v.CIDRs, p))
-	return xmlVPCBlock{id, p.String(), "associated"}
+func showVPCBlock(v VPC, p netip.Prefix, state string) xmlVPCBlock {
+	return xmlVPCBlock{BlockAssociationID(v.ID, p), p.String(), state}
 }
 
 func renderAssociateVPCBlock(_ *state, v VPC) replier {
@@ -83,7 +78,15 @@ func renderAssociateVPCBlock(_ *state, v VPC) replier {
 		reply
 		VPCID string      `xml:"vpcId"`
 		Block xmlVPCBlock `xml:"cidrBlockAssociation"`
-	}{VPCID: v.ID, Block: showVPCBlock(v, v.CIDRs[len(v.CIDRs)-1])}
+	}{VPCID: v.ID, Block: showVPCBlock(v, v.CIDRs[len(v.CIDRs)-1], "associated")}
+}
+
+func renderDisassociateVPCBlock(_ *state, b vpcBlock) replier {
+	return &struct {
+		reply
+		VPCID string      `xml:"vpcId"`
+		Block xmlVPCBlock `xml:"cidrBlockAssociation"`
+	}{VPCID: b.vpc.ID, Block: showVPCBlock(b.vpc, b.cidr, "disassociated")}
 }
 
 func renderCreateVPC(s *state, v VPC) replier {
@@ -118,13 +121,14 @@ type xmlSubnet struct {
 }
 
 func (s *state) arn(resource, id string) string {
-	return "arn:aws:ec2:" + s.cfg.Region + ":" + s.cfg.Account + ":" + resource + "/" + id
+	return "arn:aws:ec2:" + s.region + ":" + s.cfg.Account + ":" + resource + "/" + id
 }
 
 func (s *state) showSubnet(n Subnet) xmlSubnet {
 	return xmlSubnet{
 		ID: n.ID, ARN: s.arn("subnet", n.ID), State: "available", OwnerID: s.cfg.Account, VPCID: n.VPCID,
 		CIDR: n.CIDR.String(), Available: n.Available, Zone: n.Zone, ZoneID: s.zoneID(n.Zone), Tags: showTags(n.Tags),
+		PublicIP: n.MapPublic,
 	}
 }
 
@@ -144,15 +148,15 @@ func renderSubnets(s *state, page Page[Subnet]) replier {
 }
 
 type xmlGroup struct {
-	OwnerID     string      `xml:"ownerId"`
-	ID          string      `xml:"groupId"`
-	ARN         string      `xml:"securityGroupArn"`
-	Name        string      `xml:"groupName"`
-	Description string      `xml:"groupDescription"`
-	VPCID       string      `xml:"vpcId"`
-	Ingress     struct{}    `xml:"ipPermissions"`
-	Egress      struct{}    `xml:"ipPermissionsEgress"`
-	Tags        set[xmlTag] `xml:"tagSet"`
+	OwnerID     string             `xml:"ownerId"`
+	ID          string             `xml:"groupId"`
+	ARN         string             `xml:"securityGroupArn"`
+	Name        string             `xml:"groupName"`
+	Description string             `xml:"groupDescription"`
+	VPCID       string             `xml:"vpcId"`
+	Ingress     set[xmlPermission] `xml:"ipPermissions"`
+	Egress      set[xmlPermission] `xml:"ipPermissionsEgress"`
+	Tags        set[xmlTag]        `xml:"tagSet"`
 }
 
 func renderCreateGroup(s *state, g SecurityGroup) replier {
@@ -173,6 +177,7 @@ func renderGroups(s *state, page Page[SecurityGroup]) replier {
 		return xmlGroup{
 			OwnerID: s.cfg.Account, ID: g.ID, ARN: s.arn("security-group", g.ID), Name: g.Name,
 			Description: g.Description, VPCID: g.VPCID, Tags: showTags(g.Tags),
+			Ingress: s.showPermissions(g, g.Ingress), Egress: s.showPermissions(g, g.Egress),
 		}
 	})}
 }
@@ -238,7 +243,51 @@ func renderZones(s *state, page Page[zone]) replier {
 		reply
 		Set set[xmlZone] `xml:"availabilityZoneInfo"`
 	}{Set: setOf(page.Items, func(z zone) xmlZone {
-		return xmlZone{z.Name, z.ID, "available", s.cfg.Region, s.cfg.Region, s.cfg.Region, "opt-in-not-required", "availability-zone"}
+		return xmlZone{z.Name, z.ID, "available", s.region, s.region, s.region, "opt-in-not-required", "availability-zone"}
+	})}
+}
+
+// regionListing is of the regions of the cloud, by name.
+var regionListing = listing[string]{
+	action: "DescribeRegions", maxPage: 1000,
+	fields: map[string]func(*state, string) []string{
+		"region-name": one(func(name string) string { return name }),
+		"endpoint":    one(regionEndpoint),
+	},
+}
+
+func regionEndpoint(name string) string { return "ec2." + name + ".amazonaws.com" }
+
+func parseRegions(f form) Query {
+	f.in("AllRegions").flag() // there are none to opt in to
+	return Query{IDs: f.in("RegionName").texts(), Filters: f.filters()}
+}
+
+func describeRegions(s *state, q Query) (Page[string], error) {
+	names := q.IDs
+	for _, name := range names {
+		if s.regions[name] == nil {
+			return Page[string]{}, invalidValue("Invalid region names: [%s]", name)
+		}
+	}
+	if len(names) == 0 {
+		names = s.cfg.Regions
+	}
+	return regionListing.apply(s, Query{Filters: q.Filters}, counted(names))
+}
+
+type xmlRegion struct {
+	Name     string `xml:"regionName"`
+	Endpoint string `xml:"regionEndpoint"`
+	OptIn    string `xml:"optInStatus"`
+}
+
+func renderRegions(_ *state, page Page[string]) replier {
+	return &struct {
+		reply
+		Set set[xmlRegion] `xml:"regionInfo"`
+	}{Set: setOf(page.Items, func(name string) xmlRegion {
+		return xmlRegion{name, regionEndpoint(name), "opt-in-not-required"}
 	})}
 }
 

@@ -22,6 +22,7 @@ type xmlENI struct {
 	Addresses   set[xmlAddress] `xml:"privateIpAddressesSet"`
 	Prefixes    set[xmlPrefix]  `xml:"ipv4PrefixSet"`
 	Type        string          `xml:"interfaceType"`
+	Association *xmlAssociation `xml:"association"`
 }
 
 type xmlGroupID struct {
@@ -45,6 +46,29 @@ type xmlAddress struct {
 	Address string `xml:"privateIpAddress"`
 	DNSName string `xml:"privateDnsName"`
 	Primary bool   `xml:"primary"`
+
+	Association *xmlAssociation `xml:"association"`
+}
+
+// xmlAssociation is the public address of a private one. An instance shows it
+// without the identifiers.
+type xmlAssociation struct {
+	PublicIP      string `xml:"publicIp"`
+	DNSName       string `xml:"publicDnsName"`
+	Owner         string `xml:"ipOwnerId"`
+	AllocationID  string `xml:"allocationId,omitempty"`
+	AssociationID string `xml:"associationId,omitempty"`
+}
+
+func (s *state) showAssociation(e NetworkInterface, private netip.Addr) *xmlAssociation {
+	public, a := s.publicOf(e, private)
+	switch {
+	case !public.IsValid():
+		return nil
+	case a.ID == "":
+		return &xmlAssociation{PublicIP: public.String(), DNSName: s.publicDNS(public), Owner: "amazon"}
+	}
+	return &xmlAssociation{public.String(), s.publicDNS(public), s.cfg.Account, a.ID, a.AssociationID}
 }
 
 type xmlPrefix struct {
@@ -59,9 +83,9 @@ func (s *state) showGroup(id string) xmlGroupID {
 }
 
 func (s *state) showAddresses(e NetworkInterface) set[xmlAddress] {
-	list := set[xmlAddress]{Items: []xmlAddress{{e.Primary.String(), s.privateDNS(e.Primary), true}}}
+	list := set[xmlAddress]{Items: []xmlAddress{{e.Primary.String(), s.privateDNS(e.Primary), true, s.showAssociation(e, e.Primary)}}}
 	for _, a := range e.Secondary {
-		list.Items = append(list.Items, xmlAddress{a.String(), s.privateDNS(a), false})
+		list.Items = append(list.Items, xmlAddress{a.String(), s.privateDNS(a), false, s.showAssociation(e, a)})
 	}
 	return list
 }
@@ -83,6 +107,7 @@ func (s *state) showENI(e NetworkInterface) xmlENI {
 		Address: e.Primary.String(), DNSName: s.privateDNS(e.Primary), SourceDest: e.SourceDestCheck,
 		Groups: setOf(e.Groups, s.showGroup), Attachment: showAttachment(e.Attachment), Tags: showTags(e.Tags),
 		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: "interface",
+		Association: s.showAssociation(e, e.Primary),
 	}
 	if e.Attachment != nil {
 		out.Attachment.InstanceID, out.Attachment.InstanceOwner = e.Attachment.InstanceID, s.cfg.Account

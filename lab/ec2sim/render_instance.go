@@ -34,6 +34,7 @@ type xmlInstance struct {
 	SubnetID    string              `xml:"subnetId,omitempty"`
 	VPCID       string              `xml:"vpcId,omitempty"`
 	Address     string              `xml:"privateIpAddress,omitempty"`
+	PublicIP    string              `xml:"ipAddress,omitempty"`
 	SourceDest  *bool               `xml:"sourceDestCheck"`
 	Groups      set[xmlGroupID]     `xml:"groupSet"`
 	Hypervisor  string              `xml:"hypervisor"`
@@ -77,6 +78,7 @@ type xmlInstanceENI struct {
 	Addresses   set[xmlAddress] `xml:"privateIpAddressesSet"`
 	Prefixes    set[xmlPrefix]  `xml:"ipv4PrefixSet"`
 	Type        string          `xml:"interfaceType"`
+	Association *xmlAssociation `xml:"association"`
 }
 
 func (s *state) showInstanceENI(id string) xmlInstanceENI {
@@ -86,6 +88,7 @@ func (s *state) showInstanceENI(id string) xmlInstanceENI {
 		Status: e.Status, MAC: e.MAC.String(), Address: e.Primary.String(), DNSName: s.privateDNS(e.Primary),
 		SourceDest: e.SourceDestCheck, Groups: setOf(e.Groups, s.showGroup), Attachment: showAttachment(e.Attachment),
 		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: "interface",
+		Association: s.showAssociation(e, e.Primary),
 	}
 }
 
@@ -108,6 +111,8 @@ func (s *state) showInstance(i Instance) xmlInstance {
 		out.SubnetID, out.VPCID = "", "" // it is on no network any more
 	} else if e, ok := s.primaryOf(i); ok {
 		out.SourceDest, out.Groups = &e.SourceDestCheck, setOf(e.Groups, s.showGroup)
+		public, _ := s.publicOf(e, e.Primary)
+		out.PublicIP, out.PublicName = addrText(public), s.publicDNS(public)
 	}
 	return out
 }

@@ -19,27 +19,57 @@ type state struct {
 	journal *journal
 	counters
 
+	*regional                      // where the call is done
+	regions   map[string]*regional // by name
+	peerings  table[VPCPeering]    // of all regions: each may belong to two
+	public    table[struct{}]      // public addresses that are in use, in any region
+}
+
+// regional is what one region holds: what is in another one cannot be named in
+// a call.
+type regional struct {
+	region      string
 	vpcs        table[VPC]
 	subnets     table[Subnet]
 	groups      table[SecurityGroup]
 	enis        table[NetworkInterface]
 	instances   table[Instance]
 	attachments table[string] // attachment identifier -> ENI identifier
+	lists       table[PrefixList]
+	acls        table[NetworkACL]
+	routeTables table[RouteTable]
+	gateways    table[InternetGateway]
+	nats        table[NATGateway]
+	addresses   table[Address]
+	hubs        table[TransitGateway]
+	spokes      table[TransitAttachment]
+	hubTables   table[TransitRouteTable]
 	pools       map[string]*pool
 	tokens      map[string]tokenUse // action and client token
 }
 
 // counters number what is made; they are restored when a call is undone.
-type counters struct{ rows, ids, macs uint64 }
+type counters struct{ rows, ids, macs uint64 } // they serve all regions
 
 func newState(cfg Config) *state {
 	j := &journal{}
-	return &state{
-		cfg: cfg, journal: j,
-		vpcs: newTable[VPC](j), subnets: newTable[Subnet](j), groups: newTable[SecurityGroup](j),
-		enis: newTable[NetworkInterface](j), instances: newTable[Instance](j), attachments: newTable[string](j),
-		pools: map[string]*pool{}, tokens: map[string]tokenUse{},
+	s := &state{
+		cfg: cfg, journal: j, regions: map[string]*regional{},
+		peerings: newTable[VPCPeering](j), public: newTable[struct{}](j),
 	}
+	for _, name := range cfg.Regions {
+		s.regions[name] = &regional{
+			region: name,
+			vpcs:   newTable[VPC](j), subnets: newTable[Subnet](j), groups: newTable[SecurityGroup](j),
+			enis: newTable[NetworkInterface](j), instances: newTable[Instance](j), attachments: newTable[string](j),
+			lists: newTable[PrefixList](j), acls: newTable[NetworkACL](j), routeTables: newTable[RouteTable](j),
+			gateways: newTable[InternetGateway](j), nats: newTable[NATGateway](j), addresses: newTable[Address](j),
+			hubs: newTable[TransitGateway](j), spokes: newTable[TransitAttachment](j), hubTables: newTable[TransitRouteTable](j),
+			pools: map[string]*pool{}, tokens: map[string]tokenUse{},
+		}
+	}
+	s.regional = s.regions[cfg.Region]
+	return s
 }
 
 // journal holds, newest last, how to undo each write of the call being done.
@@ -229,11 +259,12 @@ func once[In, Out any](s *state, action, token string, in In, do func(*state, In
 	if len(s.tokens)%1024 == 1023 { // now and then, so that a long life does not fill memory
 		maps.DeleteFunc(s.tokens, func(_ string, used tokenUse) bool { return s.now.Sub(used.at) >= tokenLife })
 	}
-	old, had := s.tokens[key]
-	s.tokens[key] = tokenUse{request, out, s.now}
+	tokens := s.tokens
+	old, had := tokens[key]
+	tokens[key] = tokenUse{request, out, s.now}
 	s.journal.add(func() {
-		if delete(s.tokens, key); had {
-			s.tokens[key] = old
+		if delete(tokens, key); had {
+			tokens[key] = old
 		}
 	})
 	return out, nil

@@ -282,7 +282,7 @@ func TestZoneIDs(t *testing.T) {
 	for region, want := range map[string]string{
 		"eu-west-1": "euw1-az1", "us-east-1": "use1-az1", "ap-southeast-2": "apse2-az1", "ap-northeast-1": "apne1-az1", "us-gov-west-1": "usgw1-az1",
 	} {
-		s := newState(Config{Region: region})
+		s := &regional{region: region}
 		if got := s.zoneID(s.zones()[0]); got != want {
 			t.Errorf("%s: %s, want %s", region, got, want)
 		}

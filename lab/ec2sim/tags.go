@@ -94,23 +94,51 @@ func (s *state) retag(id string, change func(map[string]string)) error {
 		}
 		return changed
 	}
-	switch kindOf(id) {
-	case kindVPC:
-		return edit(&s.vpcs, kindVPC, id, func(v *VPC) error { v.Tags = after(v.Tags); return checkTags(v.Tags) })
-	case kindSubnet:
-		return edit(&s.subnets, kindSubnet, id, func(n *Subnet) error { n.Tags = after(n.Tags); return checkTags(n.Tags) })
-	case kindGroup:
-		return edit(&s.groups, kindGroup, id, func(g *SecurityGroup) error { g.Tags = after(g.Tags); return checkTags(g.Tags) })
-	case kindENI:
-		return edit(&s.enis, kindENI, id, func(e *NetworkInterface) error { e.Tags = after(e.Tags); return checkTags(e.Tags) })
-	case kindInstance:
+	retagger, ok := retaggers[kindOf(id)]
+	if !ok {
+		return fail("InvalidID", "The ID '%s' is not valid", id)
+	}
+	return retagger(s, id, after)
+}
+
+// retaggers change the tags of the kinds that carry them.
+var retaggers = map[kind]func(s *state, id string, change func(map[string]string) map[string]string) error{
+	kindVPC:        retagIn(kindVPC, func(s *state) *table[VPC] { return &s.vpcs }, func(v *VPC) *map[string]string { return &v.Tags }),
+	kindSubnet:     retagIn(kindSubnet, func(s *state) *table[Subnet] { return &s.subnets }, func(n *Subnet) *map[string]string { return &n.Tags }),
+	kindGroup:      retagIn(kindGroup, func(s *state) *table[SecurityGroup] { return &s.groups }, func(g *SecurityGroup) *map[string]string { return &g.Tags }),
+	kindENI:        retagIn(kindENI, func(s *state) *table[NetworkInterface] { return &s.enis }, func(e *NetworkInterface) *map[string]string { return &e.Tags }),
+	kindPrefixList: retagIn(kindPrefixList, func(s *state) *table[PrefixList] { return &s.lists }, func(l *PrefixList) *map[string]string { return &l.Tags }),
+	kindACL:        retagIn(kindACL, func(s *state) *table[NetworkACL] { return &s.acls }, func(a *NetworkACL) *map[string]string { return &a.Tags }),
+	kindRouteTable: retagIn(kindRouteTable, func(s *state) *table[RouteTable] { return &s.routeTables }, func(t *RouteTable) *map[string]string { return &t.Tags }),
+	kindGateway:    retagIn(kindGateway, func(s *state) *table[InternetGateway] { return &s.gateways }, func(g *InternetGateway) *map[string]string { return &g.Tags }),
+	kindNAT:        retagIn(kindNAT, func(s *state) *table[NATGateway] { return &s.nats }, func(g *NATGateway) *map[string]string { return &g.Tags }),
+	kindAddress:    retagIn(kindAddress, func(s *state) *table[Address] { return &s.addresses }, func(a *Address) *map[string]string { return &a.Tags }),
+	kindPeering: func(s *state, id string, change func(map[string]string) map[string]string) error {
+		if _, err := s.findPeering(id); err != nil {
+			return err
+		}
+		return retagIn(kindPeering, func(s *state) *table[VPCPeering] { return &s.peerings }, func(p *VPCPeering) *map[string]string { return &p.Tags })(s, id, change)
+	},
+	kindHub:      retagIn(kindHub, func(s *state) *table[TransitGateway] { return &s.hubs }, func(h *TransitGateway) *map[string]string { return &h.Tags }),
+	kindSpoke:    retagIn(kindSpoke, func(s *state) *table[TransitAttachment] { return &s.spokes }, func(a *TransitAttachment) *map[string]string { return &a.Tags }),
+	kindHubTable: retagIn(kindHubTable, func(s *state) *table[TransitRouteTable] { return &s.hubTables }, func(t *TransitRouteTable) *map[string]string { return &t.Tags }),
+	kindInstance: func(s *state, id string, change func(map[string]string) map[string]string) error {
 		return edit(&s.instances, kindInstance, id, func(i *Instance) error {
-			i.Tags = after(i.Tags)
+			i.Tags = change(i.Tags)
 			i.Name = i.Tags["Name"]
 			return checkTags(i.Tags)
 		})
+	},
+}
+
+func retagIn[T any](k kind, in func(*state) *table[T], tags func(*T) *map[string]string) func(*state, string, func(map[string]string) map[string]string) error {
+	return func(s *state, id string, change func(map[string]string) map[string]string) error {
+		return edit(in(s), k, id, func(v *T) error {
+			at := tags(v)
+			*at = change(*at)
+			return checkTags(*at)
+		})
 	}
-	return fail("InvalidID", "The ID '%s' is not valid", id)
 }
 
 // edit replaces a row by a changed one.
@@ -124,17 +152,6 @@ func edit[T any](t *table[T], k kind, id string, change func(*T) error) error {
 	}
 	t.put(id, v)
 	return nil
-}
-
-// kindOf tells what kind of taggable resource an identifier names, or the zero
-// kind.
-func kindOf(id string) kind {
-	for _, k := range taggable {
-		if strings.HasPrefix(id, k.prefix) && !strings.HasPrefix(id, kindAttachment.prefix) {
-			return k
-		}
-	}
-	return kind{}
 }
 
 // TagDescription is one tag of one resource.
@@ -162,6 +179,36 @@ func (s *state) allTags() []TagDescription {
 	}
 	for e := range s.enis.all() {
 		add(kindENI, e.ID, e.Tags)
+	}
+	for l := range s.lists.all() {
+		add(kindPrefixList, l.ID, l.Tags)
+	}
+	for a := range s.acls.all() {
+		add(kindACL, a.ID, a.Tags)
+	}
+	for t := range s.routeTables.all() {
+		add(kindRouteTable, t.ID, t.Tags)
+	}
+	for g := range s.gateways.all() {
+		add(kindGateway, g.ID, g.Tags)
+	}
+	for g := range s.nats.all() {
+		add(kindNAT, g.ID, g.Tags)
+	}
+	for a := range s.addresses.all() {
+		add(kindAddress, a.ID, a.Tags)
+	}
+	for _, p := range s.peeringsHere() {
+		add(kindPeering, p.ID, p.Tags)
+	}
+	for h := range s.hubs.all() {
+		add(kindHub, h.ID, h.Tags)
+	}
+	for a := range s.spokes.all() {
+		add(kindSpoke, a.ID, a.Tags)
+	}
+	for t := range s.hubTables.all() {
+		add(kindHubTable, t.ID, t.Tags)
 	}
 	for i := range s.instances.all() {
 		if !s.forgotten(i) {

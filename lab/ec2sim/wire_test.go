@@ -240,6 +240,130 @@ var refusals = []struct{ action, parameters, code, message string }{
 	{"CreateTags", "ResourceId.1=VPC&Tag.1.Key=" + strings.Repeat("k", 129), "InvalidParameterValue", "128"},
 	{"CreateTags", "ResourceId.1=VPC&Tag.1.Key=a&Tag.1.Value=" + strings.Repeat("v", 257), "InvalidParameterValue", "256"},
 	{"CreateTags", "ResourceId.1=VPC" + manyTags(51), "TagLimitExceeded", "50"},
+
+	// deleting networks
+	{"DeleteVpc", "", "MissingParameter", "vpcId"},
+	{"DeleteVpc", "VpcId=VPC", "DependencyViolation", "The vpc 'VPC' has dependencies"},
+	{"DeleteSubnet", "SubnetId=SUBNET", "DependencyViolation", ""},
+	{"DeleteSubnet", "SubnetId=subnet-00000000", "InvalidSubnetID.NotFound", ""},
+	{"ModifySubnetAttribute", "SubnetId=SUBNET", "MissingParameter", ""},
+	{"ModifySubnetAttribute", "SubnetId=SUBNET&EnableDns64.Value=true", "UnknownParameter", "EnableDns64"},
+	{"DisassociateVpcCidrBlock", "AssociationId=MAINBLOCK", "OperationNotPermitted", "primary"},
+	{"DisassociateVpcCidrBlock", "AssociationId=vpc-cidr-assoc-00000000", "InvalidVpcCidrBlockAssociationID.NotFound", ""},
+	{"DescribeRegions", "RegionName.1=mars-1", "InvalidParameterValue", "mars-1"},
+
+	// rules of security groups
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1", "MissingParameter", "ipPermissions"},
+	{"AuthorizeSecurityGroupIngress", "IpProtocol=-1&CidrIp=0.0.0.0/0", "MissingParameter", "groupId"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=sg-00000000&IpProtocol=-1&CidrIp=0.0.0.0/0", "InvalidGroup.NotFound", ""},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpPermissions.1.IpProtocol=-1", "MissingParameter", "source"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpProtocol=tcp&CidrIp=0.0.0.0/0", "InvalidParameterValue", "from and to ports"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpProtocol=tcp&FromPort=90&ToPort=80&CidrIp=0.0.0.0/0", "InvalidParameterValue", "(90-80)"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpProtocol=tcp&FromPort=1&ToPort=65536&CidrIp=0.0.0.0/0", "InvalidParameterValue", "out of range"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpProtocol=tcpp&CidrIp=0.0.0.0/0", "InvalidParameterValue", "'tcpp'"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpProtocol=icmp&FromPort=-1&ToPort=3&CidrIp=0.0.0.0/0", "InvalidParameterValue", "ICMP"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpProtocol=-1&CidrIp=10.0.0.0", "InvalidParameterValue", "CIDR"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpPermissions.1.IpProtocol=-1&IpPermissions.1.Groups.1.GroupId=OTHERGROUP", "InvalidGroup.NotFound", "different networks"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpPermissions.1.IpProtocol=-1&IpPermissions.1.PrefixListIds.1.PrefixListId=pl-00000000", "InvalidPrefixListID.NotFound", ""},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1&IpPermissions.1.IpProtocol=-1&IpPermissions.1.Ipv6Ranges.1.CidrIpv6=::/0", "UnknownParameter", "Ipv6Ranges"},
+	{"AuthorizeSecurityGroupEgress", "GroupId=G1&IpProtocol=-1&CidrIp=0.0.0.0/0", "InvalidPermission.Duplicate", "peer: 0.0.0.0/0, ALL, ALLOW"},
+	{"AuthorizeSecurityGroupIngress", "GroupId=G1" + manyRules(61), "RulesPerSecurityGroupLimitExceeded", ""},
+	{"RevokeSecurityGroupIngress", "GroupId=G1&IpProtocol=-1&CidrIp=0.0.0.0/0", "InvalidPermission.NotFound", ""},
+	{"RevokeSecurityGroupIngress", "GroupId=G1&SecurityGroupRuleId.1=sgr-00000000", "InvalidSecurityGroupRuleId.NotFound", ""},
+	{"DeleteSecurityGroup", "GroupId=DEFAULT", "CannotDelete", "default"},
+	{"DeleteSecurityGroup", "GroupId=G2", "DependencyViolation", "G2"},
+
+	// prefix lists
+	{"CreateManagedPrefixList", "PrefixListName=l&MaxEntries=5", "MissingParameter", "AddressFamily"},
+	{"CreateManagedPrefixList", "PrefixListName=l&MaxEntries=5&AddressFamily=IPv6", "InvalidParameterValue", "AddressFamily"},
+	{"CreateManagedPrefixList", "PrefixListName=com.amazonaws.x&MaxEntries=5&AddressFamily=IPv4", "InvalidParameterValue", "com.amazonaws.x"},
+	{"CreateManagedPrefixList", "PrefixListName=l&MaxEntries=1&AddressFamily=IPv4&Entry.1.Cidr=10.0.0.0/8&Entry.2.Cidr=11.0.0.0/8", "PrefixListMaxEntriesExceeded", ""},
+	{"CreateManagedPrefixList", "PrefixListName=l&MaxEntries=5&AddressFamily=IPv4&Entry.1.Cidr=10.0.0.0/8&Entry.2.Cidr=10.0.0.1/8", "InvalidParameterValue", "twice"},
+	{"ModifyManagedPrefixList", "PrefixListId=LIST&AddEntry.1.Cidr=11.0.0.0/8", "MissingParameter", "currentVersion"},
+	{"ModifyManagedPrefixList", "PrefixListId=LIST&CurrentVersion=9&AddEntry.1.Cidr=11.0.0.0/8", "PrefixListVersionMismatch", "not 9"},
+	{"ModifyManagedPrefixList", "PrefixListId=LIST&CurrentVersion=1&RemoveEntry.1.Cidr=11.0.0.0/8", "InvalidParameterValue", "11.0.0.0/8"},
+	{"DeleteManagedPrefixList", "PrefixListId=LIST", "DependencyViolation", "LIST"},
+	{"GetManagedPrefixListEntries", "PrefixListId=x", "InvalidPrefixListId.Malformed", ""},
+
+	// network ACLs
+	{"CreateNetworkAcl", "VpcId=vpc-00000000", "InvalidVpcID.NotFound", ""},
+	{"CreateNetworkAclEntry", "NetworkAclId=ACL&RuleNumber=100&Egress=false&Protocol=-1&RuleAction=allow&CidrBlock=0.0.0.0/0", "NetworkAclEntryAlreadyExists", "100"},
+	{"CreateNetworkAclEntry", "NetworkAclId=ACL&RuleNumber=32767&Egress=false&Protocol=-1&RuleAction=allow&CidrBlock=0.0.0.0/0", "InvalidParameterValue", "32767"},
+	{"CreateNetworkAclEntry", "NetworkAclId=ACL&RuleNumber=1&Egress=false&Protocol=6&RuleAction=allow&CidrBlock=0.0.0.0/0", "MissingParameter", "PortRange.From"},
+	{"CreateNetworkAclEntry", "NetworkAclId=ACL&RuleNumber=1&Egress=false&Protocol=-1&RuleAction=allow", "MissingParameter", "cidrBlock"},
+	{"CreateNetworkAclEntry", "NetworkAclId=ACL&RuleNumber=1&Protocol=-1&RuleAction=allow&CidrBlock=0.0.0.0/0", "MissingParameter", "Egress"},
+	{"CreateNetworkAclEntry", "NetworkAclId=acl-00000000&RuleNumber=1&Egress=false&Protocol=-1&RuleAction=allow&CidrBlock=0.0.0.0/0", "InvalidNetworkAclID.NotFound", ""},
+	{"DeleteNetworkAclEntry", "NetworkAclId=ACL&RuleNumber=1&Egress=true", "InvalidNetworkAclEntry.NotFound", ""},
+	{"DeleteNetworkAcl", "NetworkAclId=ACL", "InvalidParameterValue", "default"},
+	{"ReplaceNetworkAclAssociation", "AssociationId=aclassoc-00000000&NetworkAclId=ACL", "InvalidAssociationID.NotFound", ""},
+
+	// route tables
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8", "MissingParameter", ""},
+	{"CreateRoute", "RouteTableId=TABLE&GatewayId=GATEWAY", "MissingParameter", "destinationCidrBlock"},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=0.0.0.0/0&GatewayId=GATEWAY", "RouteAlreadyExists", "0.0.0.0/0"},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=10.0.0.0/16&NetworkInterfaceId=ENI", "RouteAlreadyExists", "10.0.0.0/16"},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=10.0.1.0/24&GatewayId=GATEWAY", "InvalidParameterValue", "more specific"},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=10.0.1.0/25&NetworkInterfaceId=ENI", "InvalidParameterValue", "doesn't match any subnet"},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&GatewayId=GATEWAY&NetworkInterfaceId=ENI", "InvalidParameterCombination", ""},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&InstanceId=FULLINSTANCE", "InvalidInstanceID", "multiple interfaces"},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&GatewayId=igw-00000000", "InvalidInternetGatewayID.NotFound", ""},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&NatGatewayId=nat-00000000", "NatGatewayNotFound", ""},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&VpcPeeringConnectionId=pcx-00000000", "InvalidVpcPeeringConnectionID.NotFound", ""},
+	{"CreateRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&TransitGatewayId=tgw-00000000", "InvalidTransitGatewayID.NotFound", ""},
+	{"ReplaceRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8&GatewayId=GATEWAY", "InvalidParameterValue", "no route defined"},
+	{"DeleteRoute", "RouteTableId=TABLE&DestinationCidrBlock=10.0.0.0/16", "InvalidParameterValue", "local route"},
+	{"DeleteRoute", "RouteTableId=TABLE&DestinationCidrBlock=1.0.0.0/8", "InvalidRoute.NotFound", ""},
+	{"DeleteRouteTable", "RouteTableId=TABLE", "DependencyViolation", ""},
+	{"AssociateRouteTable", "RouteTableId=rtb-00000000&SubnetId=SUBNET", "InvalidRouteTableID.NotFound", ""},
+	{"DisassociateRouteTable", "AssociationId=rtbassoc-00000000", "InvalidAssociationID.NotFound", ""},
+
+	// gateways and addresses
+	{"AttachInternetGateway", "InternetGatewayId=GATEWAY&VpcId=VPC", "Resource.AlreadyAssociated", ""},
+	{"DeleteInternetGateway", "InternetGatewayId=GATEWAY", "DependencyViolation", ""},
+	{"DetachInternetGateway", "InternetGatewayId=GATEWAY&VpcId=VPC", "DependencyViolation", "mapped public address"},
+	{"DetachInternetGateway", "InternetGatewayId=igw-00000000&VpcId=VPC", "InvalidInternetGatewayID.NotFound", ""},
+	{"CreateNatGateway", "SubnetId=SUBNET", "MissingParameter", "allocationId"},
+	{"CreateNatGateway", "SubnetId=SUBNET&AllocationId=EIP", "Resource.AlreadyAssociated", ""},
+	{"CreateNatGateway", "SubnetId=SUBNET&ConnectivityType=private&AllocationId=EIP", "InvalidParameterCombination", ""},
+	{"CreateNatGateway", "SubnetId=SUBNET&ConnectivityType=private&PrivateIpAddress=10.0.1.4", "InvalidIPAddress.InUse", ""},
+	{"DescribeNatGateways", "NatGatewayId.1=nat-00000000", "NatGatewayNotFound", ""},
+	{"DescribeNatGateways", "NatGatewayId.1=x", "NatGatewayMalformed", ""},
+	{"AssociateAddress", "AllocationId=eipalloc-00000000&InstanceId=INSTANCE", "InvalidAllocationID.NotFound", ""},
+	{"AssociateAddress", "AllocationId=EIP", "MissingParameter", ""},
+	{"AssociateAddress", "AllocationId=EIP&NetworkInterfaceId=ENI&PrivateIpAddress=10.0.1.200", "InvalidParameterValue", "10.0.1.200"},
+	{"AssociateAddress", "AllocationId=EIP&NetworkInterfaceId=BIG&AllowReassociation=false", "Resource.AlreadyAssociated", ""},
+	{"AssociateAddress", "AllocationId=EIP&InstanceId=FULLINSTANCE", "InvalidInstanceID", "multiple"},
+	{"DisassociateAddress", "AssociationId=eipassoc-00000000", "InvalidAssociationID.NotFound", ""},
+	{"ReleaseAddress", "AllocationId=EIP", "InvalidIPAddress.InUse", ""},
+	{"DescribeAddresses", "PublicIp.1=203.0.113.1", "InvalidAddress.NotFound", "203.0.113.1"},
+	{"RunInstances", "MinCount=1&MaxCount=1&NetworkInterface.1.DeviceIndex=0&NetworkInterface.1.SubnetId=SUBNET&NetworkInterface.1.AssociatePublicIpAddress=true&NetworkInterface.2.DeviceIndex=1&NetworkInterface.2.SubnetId=SUBNET", "InvalidParameterCombination", "associatePublicIPAddress"},
+
+	// peerings
+	{"CreateVpcPeeringConnection", "VpcId=VPC", "MissingParameter", "peerVpcId"},
+	{"CreateVpcPeeringConnection", "VpcId=VPC&PeerVpcId=VPC", "InvalidParameterValue", "itself"},
+	{"CreateVpcPeeringConnection", "VpcId=VPC&PeerVpcId=vpc-00000000&PeerRegion=mars-1", "InvalidParameterValue", "mars-1"},
+	{"CreateVpcPeeringConnection", "VpcId=VPC&PeerVpcId=PEER", "VpcPeeringConnectionAlreadyExists", "PCX"},
+	{"AcceptVpcPeeringConnection", "VpcPeeringConnectionId=pcx-00000000", "InvalidVpcPeeringConnectionID.NotFound", ""},
+	{"RejectVpcPeeringConnection", "VpcPeeringConnectionId=PCX", "InvalidStateTransition", "from active"},
+	{"DeleteVpcPeeringConnection", "VpcPeeringConnectionId=x", "InvalidVpcPeeringConnectionId.Malformed", ""},
+
+	// transit gateways
+	{"CreateTransitGateway", "Options.AmazonSideAsn=1", "InvalidParameterValue", "ASN 1"},
+	{"CreateTransitGateway", "Options.MulticastSupport=enable", "InvalidParameterValue", "MulticastSupport"},
+	{"DeleteTransitGateway", "TransitGatewayId=HUB", "IncorrectState", "SPOKE"},
+	{"CreateTransitGatewayVpcAttachment", "TransitGatewayId=HUB&VpcId=PEER", "MissingParameter", "subnetIds"},
+	{"CreateTransitGatewayVpcAttachment", "TransitGatewayId=HUB&VpcId=PEER&SubnetIds.1=SUBNET", "InvalidSubnetID.NotFound", ""},
+	{"CreateTransitGatewayVpcAttachment", "TransitGatewayId=HUB&VpcId=VPC&SubnetIds.1=SUBNET&SubnetIds.2=FULL", "DuplicateSubnetsInSameZone", ""},
+	{"CreateTransitGatewayVpcAttachment", "TransitGatewayId=HUB&VpcId=VPC&SubnetIds.1=SUBNET", "DuplicateTransitGatewayAttachment", ""},
+	{"CreateTransitGatewayRoute", "TransitGatewayRouteTableId=HTABLE&DestinationCidrBlock=1.0.0.0/8", "MissingParameter", ""},
+	{"CreateTransitGatewayRoute", "TransitGatewayRouteTableId=HTABLE&DestinationCidrBlock=1.0.0.0/8&Blackhole=true&TransitGatewayAttachmentId=SPOKE", "InvalidParameterCombination", ""},
+	{"CreateTransitGatewayRoute", "TransitGatewayRouteTableId=tgw-rtb-00000000&DestinationCidrBlock=1.0.0.0/8&Blackhole=true", "InvalidRouteTableID.NotFound", ""},
+	{"DeleteTransitGatewayRoute", "TransitGatewayRouteTableId=HTABLE&DestinationCidrBlock=10.0.0.0/16", "InvalidRoute.NotFound", ""},
+	{"DeleteTransitGatewayRouteTable", "TransitGatewayRouteTableId=HTABLE", "IncorrectState", "default"},
+	{"AssociateTransitGatewayRouteTable", "TransitGatewayRouteTableId=HTABLE&TransitGatewayAttachmentId=SPOKE", "Resource.AlreadyAssociated", ""},
+	{"EnableTransitGatewayRouteTablePropagation", "TransitGatewayRouteTableId=HTABLE&TransitGatewayAttachmentId=SPOKE", "TransitGatewayRouteTablePropagation.Duplicate", ""},
+	{"SearchTransitGatewayRoutes", "TransitGatewayRouteTableId=HTABLE", "MissingParameter", "Filters"},
+	{"SearchTransitGatewayRoutes", "TransitGatewayRouteTableId=HTABLE&Filter.1.Name=route-search.subnet-of-match&Filter.1.Value.1=x", "InvalidParameterValue", "(x)"},
 }
 
 // A refusal has its code and status, and leaves no trace.
@@ -266,6 +390,14 @@ func manyTags(n int) string {
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, "&Tag.%d.Key=k%d", i+1, i)
+	}
+	return b.String()
+}
+
+func manyRules(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "&IpPermissions.%d.IpProtocol=tcp&IpPermissions.%d.FromPort=%d&IpPermissions.%d.ToPort=%d&IpPermissions.%d.IpRanges.1.CidrIp=0.0.0.0/0", i+1, i+1, i, i+1, i, i+1)
 	}
 	return b.String()
 }
@@ -300,11 +432,45 @@ func refusalWorld(t testing.TB) (*Cloud, *strings.Replacer) {
 		g := must(c.CreateSecurityGroup(CreateSecurityGroupInput{VPCID: v.ID, Name: fmt.Sprint("g", i), Description: "d"}))(t)
 		pairs = append(pairs, fmt.Sprint("G", i), g.ID)
 	}
+	pairs = append(refusalVPC(t, c, v, n), pairs...)
 	snap := c.Snapshot()
 	otherGroup := snap.Groups[slices.IndexFunc(snap.Groups, func(g SecurityGroup) bool { return g.VPCID == other.ID })]
 	primary := snap.Interfaces[slices.IndexFunc(snap.Interfaces, func(e NetworkInterface) bool { return e.ID == instance.Interfaces[0] })]
 	return c, strings.NewReplacer(append(pairs, "OTHERGROUP", otherGroup.ID, "ENI", primary.ID,
 		"ATTACHMENT", primary.Attachment.ID, "INSTANCE", instance.ID, "SUBNET", n.ID, "VPC", v.ID)...)
+}
+
+// refusalVPC gives v one of everything that joins it to others, and what the
+// names stand for.
+func refusalVPC(t testing.TB, c *Cloud, v VPC, n Subnet) []string {
+	t.Helper()
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	peer := must(c.CreateVPC(CreateVPCInput{CIDR: prefix("10.7.0.0/16")}))(t)
+	p := must(c.CreateVPCPeeringConnection(CreateVPCPeeringInput{VPCID: v.ID, PeerVPCID: peer.ID}))(t)
+	must(c.AcceptVPCPeeringConnection(VPCPeeringInput{p.ID}))(t)
+	g := must(c.CreateInternetGateway(CreateInternetGatewayInput{}))(t)
+	ok(c.AttachInternetGateway(InternetGatewayInput{g.ID, v.ID}))
+	ok(c.CreateRoute(RouteInput{TableID: v.MainRouteTable, Dst: prefix("0.0.0.0/0"), Gateway: g.ID}))
+	a := must(c.AllocateAddress(AllocateAddressInput{}))(t)
+	must(c.CreateNATGateway(CreateNATGatewayInput{SubnetID: n.ID, AllocationID: a.ID}))(t)
+	h := must(c.CreateTransitGateway(CreateTransitGatewayInput{}))(t)
+	spoke := must(c.CreateTransitGatewayVPCAttachment(CreateTransitAttachmentInput{GatewayID: h.ID, VPCID: v.ID, Subnets: []string{n.ID}}))(t)
+	list := must(c.CreateManagedPrefixList(CreateManagedPrefixListInput{Name: "l", MaxEntries: 3, Entries: []PrefixListEntry{{CIDR: prefix("10.0.0.0/8")}}}))(t)
+	snap := c.Snapshot()
+	def := snap.Groups[slices.IndexFunc(snap.Groups, func(g SecurityGroup) bool { return g.VPCID == v.ID && g.Name == "default" })]
+	group := snap.Groups[slices.IndexFunc(snap.Groups, func(g SecurityGroup) bool { return g.Name == "g2" })]
+	must(c.AuthorizeSecurityGroupIngress(GroupRulesInput{GroupID: def.ID, Rules: []GroupRule{
+		{Protocol: AllProtocols, PrefixList: list.ID}, {Protocol: ProtocolTCP, From: 22, To: 22, Group: group.ID},
+	}}))(t)
+	return []string{
+		"PEER", peer.ID, "PCX", p.ID, "GATEWAY", g.ID, "HTABLE", h.AssociationTable, "TABLE", v.MainRouteTable, "EIP", a.ID, "HUB", h.ID, "SPOKE", spoke.ID,
+		"LIST", list.ID, "ACL", n.ACL, "DEFAULT", def.ID, "MAINBLOCK", BlockAssociationID(v.ID, v.CIDRs[0]),
+	}
 }
 
 func TestProtocol(t *testing.T) {
