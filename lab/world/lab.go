@@ -129,7 +129,7 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	}
 	l := &Lab{
 		cfg:      cfg,
-		cloud:    ec2sim.New(ec2sim.Config{Region: cfg.World.Region, Devices: true, Seed: 1}),
+		cloud:    ec2sim.New(ec2sim.Config{Region: cfg.World.Region, Regions: cfg.World.Regions(), Devices: true, Seed: 1}),
 		fabric:   f,
 		lock:     lock,
 		cgroup:   cgroup,

@@ -19,14 +19,14 @@ const credentialLife = 6 * time.Hour
 
 // metadata is what the metadata service of an instance knows of a snapshot;
 // false if the instance is not there.
-func metadata(snap ec2sim.Snapshot, region, id string) (imds.Metadata, bool) {
+func metadata(snap ec2sim.Snapshot, id string) (imds.Metadata, bool) {
 	k := slices.IndexFunc(snap.Instances, func(i ec2sim.Instance) bool { return i.ID == id && alive(i) })
 	if k < 0 {
 		return imds.Metadata{}, false
 	}
 	i := snap.Instances[k]
 	m := imds.Metadata{
-		InstanceID: i.ID, InstanceType: i.Type, Region: region, AvailabilityZone: i.Zone,
+		InstanceID: i.ID, InstanceType: i.Type, Region: regionOf(snap, i), AvailabilityZone: i.Zone,
 		AccountID: account, AMI: i.ImageID, LaunchTime: i.LaunchedAt,
 		LocalHostname: i.PrivateDNSName, LocalIPv4: i.PrivateIP, Tags: i.Tags,
 	}

@@ -35,11 +35,15 @@ func (p *parser) world(n *yaml.Node) *World {
 		{"instances", func(n *yaml.Node) bool {
 			return p.list(n, "instances", maxInstances, func(c *yaml.Node) { w.Instances = append(w.Instances, p.instance(c)) })
 		}},
+		{"prefixLists", objects(p, "prefixLists", maxLists, &w.PrefixLists, p.prefixList)},
+		{"peerings", objects(p, "peerings", maxPeerings, &w.Peerings, p.peering)},
+		{"transitGateways", objects(p, "transitGateways", maxTransit, &w.TransitGateways, p.transitGateway)},
+		{"internet", func(n *yaml.Node) bool { w.Internet = p.internet(n); return true }},
 	})
 	// The region may be written below the subnets that belong to it.
 	for i := range w.VPCs {
 		for j := range w.VPCs[i].Subnets {
-			w.VPCs[i].Subnets[j].Zone = w.Region + w.VPCs[i].Subnets[j].Zone
+			w.VPCs[i].Subnets[j].Zone = w.RegionOf(w.VPCs[i]) + w.VPCs[i].Subnets[j].Zone
 		}
 	}
 	return w
@@ -51,6 +55,7 @@ func (p *parser) vpc(n *yaml.Node) VPC {
 	elements := keyLines{}
 	v.keys = p.mapping(n, "vpc", []field{
 		{"name", p.text("name", &v.Name)},
+		{"region", p.text("region", &v.Region)},
 		{"cidr", p.cidr("cidr", &one)},
 		{"cidrs", func(n *yaml.Node) bool {
 			return p.list(n, "cidrs", maxCIDRs, func(c *yaml.Node) {
@@ -63,6 +68,11 @@ func (p *parser) vpc(n *yaml.Node) VPC {
 		{"subnets", func(n *yaml.Node) bool {
 			return p.list(n, "subnets", maxSubnets, func(c *yaml.Node) { v.Subnets = append(v.Subnets, p.subnet(c)) })
 		}},
+		{"internetGateway", p.flag("internetGateway", &v.InternetGateway)},
+		{"natGateways", objects(p, "natGateways", maxNATs, &v.NATGateways, p.nat)},
+		{"securityGroups", objects(p, "securityGroups", maxGroups, &v.SecurityGroups, p.group)},
+		{"networkAcls", objects(p, "networkAcls", maxACLs, &v.NetworkACLs, p.acl)},
+		{"routeTables", objects(p, "routeTables", maxTables, &v.RouteTables, p.table)},
 	})
 	if v.keys == nil {
 		v.keys = keyLines{}.allBad("name", "cidr", "cidrs")
@@ -89,6 +99,7 @@ func (p *parser) subnet(n *yaml.Node) Subnet {
 		{"name", p.text("name", &s.Name)},
 		{"cidr", p.cidr("cidr", &s.CIDR)},
 		{"zone", p.text("zone", &s.Zone)},
+		{"publicAddresses", p.flag("publicAddresses", &s.PublicAddresses)},
 	})
 	if s.keys == nil {
 		s.keys = keyLines{}.allBad("name", "cidr", "zone")
@@ -97,7 +108,7 @@ func (p *parser) subnet(n *yaml.Node) Subnet {
 }
 
 func (p *parser) instance(n *yaml.Node) Instance {
-	in := Instance{Pos: p.pos(n), HopLimit: defaultHopLimit}
+	in, check := Instance{Pos: p.pos(n), HopLimit: defaultHopLimit}, true
 	in.keys = p.mapping(n, "instance", []field{
 		{"name", p.text("name", &in.Name)},
 		{"type", p.text("type", &in.Type)},
@@ -108,7 +119,11 @@ func (p *parser) instance(n *yaml.Node) Instance {
 		{"daemons", func(n *yaml.Node) bool {
 			return p.list(n, "daemons", maxDaemons, func(c *yaml.Node) { in.Daemons = append(in.Daemons, p.daemon(c)) })
 		}},
+		{"securityGroups", p.texts("securityGroups", maxENIGroups, &in.SecurityGroups)},
+		{"elasticAddress", p.flag("elasticAddress", &in.ElasticAddress)},
+		{"sourceDestCheck", p.flag("sourceDestCheck", &check)},
 	})
+	in.NoSourceDestCheck = !check
 	if in.keys == nil {
 		in.keys = keyLines{}.allBad("name", "type", "subnet")
 	}

@@ -12,11 +12,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
-var ignoreKeys = cmpopts.IgnoreUnexported(World{}, VPC{}, Subnet{}, Instance{}, Daemon{})
+var ignoreKeys = cmpopts.IgnoreUnexported(World{}, VPC{}, Subnet{}, Instance{}, Daemon{}, PrefixList{}, SecurityGroup{}, GroupRule{},
+	NetworkACL{}, ACLEntry{}, RouteTable{}, Route{}, NATGateway{}, Peering{}, TransitGateway{}, TransitTable{}, Internet{})
 
 var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
@@ -99,6 +102,9 @@ func TestDefault(t *testing.T) {
 	for _, key := range []string{
 		"name", "region", "vpcs", "cidr", "cidrs", "subnets", "zone", "instances", "type", "subnet", "hopLimit",
 		"secondaryAddresses", "prefixes", "daemons", "command", "capabilities", "env",
+		"internetGateway", "natGateways", "private", "securityGroups", "ingress", "egress", "protocol", "ports", "from", "to",
+		"networkAcls", "number", "action", "routeTables", "main", "routes", "via", "publicAddresses", "elasticAddress", "sourceDestCheck",
+		"peerings", "transitGateways", "tables", "propagate", "prefixLists", "entries", "internet", "hosts",
 	} {
 		if !bytes.Contains(DefaultYAML, []byte(key+":")) {
 			t.Errorf("default.yaml does not show %s", key)
@@ -157,7 +163,7 @@ var broken = []struct {
 }{
 	{"unknown key", "    type: m5.large", "    tpye: m5.large",
 		`w:13: instance "node-a" has no type: add one, such as type: m5.large` + "\n" +
-			`w:14: unknown key "tpye" in instance (did you mean "type"?): known keys are name, type, subnet, hopLimit, secondaryAddresses, prefixes, daemons`},
+			`w:14: unknown key "tpye" in instance (did you mean "type"?): known keys are name, type, subnet, hopLimit, secondaryAddresses, prefixes, daemons, securityGroups, elasticAddress, sourceDestCheck`},
 	{"key twice", node, node + node, `w:16: key "subnet" in instance is there twice, first in line 15`},
 	{"anchor", "name: demo", "name: &x demo", `w:1: anchor "x": anchors and aliases are not accepted, write the value out`},
 	{"alias", node, "    subnet: *x\n", `w:15: not YAML: unknown anchor 'x' referenced`},
@@ -170,9 +176,9 @@ var broken = []struct {
 	{"name long", "name: demo", "name: abcdefghijklmnopqrstu", `w:1: name "abcdefghijklmnopqrstu": want a-z, 0-9 and "-", a letter or digit first, at most 20 characters`},
 	{"name is a list", "name: demo", "name: [demo]", `w:1: name: found a list, want text`},
 	{"vpcs is text", "vpcs:", "vpcs: x\nxvpcs:", "w:2: vpcs: found \"x\", want a list\n" +
-		`w:3: unknown key "xvpcs" in world (did you mean "vpcs"?): known keys are name, region, vpcs, instances`},
+		`w:3: unknown key "xvpcs" in world (did you mean "vpcs"?): known keys are name, region, vpcs, instances, prefixLists, peerings, transitGateways, internet`},
 	{"vpc is text", "  - name: main\n", "  - main\n  - name: main\n",
-		`w:3: vpc: found "main", want a mapping with the keys name, cidr, cidrs, subnets`},
+		`w:3: vpc: found "main", want a mapping with the keys name, region, cidr, cidrs, subnets, internetGateway, natGateways, securityGroups, networkAcls, routeTables`},
 	{"vpc too large", "cidr: 10.0.0.0/16\n    subnets:\n      - {name: a, cidr: 10.0.1.0/24}", "cidr: 10.0.0.0/15",
 		`w:9: vpc "other" 10.0.0.0/15: the size must be between /16 and /28`},
 	{"vpc of ipv6", "cidr: 10.0.0.0/16\n    subnets:\n      - {name: a, cidr: 10.0.1.0/24}", "cidr: fd00::/64",
@@ -251,7 +257,7 @@ func TestParseLimits(t *testing.T) {
 	}{
 		{"empty", "", "w:1: the file is empty: it needs at least name, vpcs and instances"},
 		{"only a comment", "# nothing\n", "w:1: the file is empty: it needs at least name, vpcs and instances"},
-		{"a list", "- a\n", "w:1: world: found a list, want a mapping with the keys name, region, vpcs, instances"},
+		{"a list", "- a\n", "w:1: world: found a list, want a mapping with the keys name, region, vpcs, instances, prefixLists, peerings, transitGateways, internet"},
 		{"too large", strings.Repeat("#", maxFile+1), "w:1: the file has 1048577 bytes: at most 1048576 are read"},
 		{"too many subnets", "name: x\nvpcs:\n- {name: v, cidr: 10.0.0.0/16, subnets: [" + strings.Repeat("{},", maxSubnets+1) + "]}\n",
 			"w:3: subnets: 201 elements, at most 200 are accepted"},
@@ -296,10 +302,22 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// buildable tells the refusals that the format does not foresee: quotas, zones
+// that the simulated regions do not have, and rules that are the same in other
+// words.
+func buildable(err error) bool {
+	var refused *ec2sim.Error
+	if !errors.As(err, &refused) {
+		return false
+	}
+	return strings.HasSuffix(refused.Code, "LimitExceeded") || refused.Code == "InvalidPermission.Duplicate" ||
+		strings.Contains(refused.Message, "availability zone") || strings.Contains(refused.Message, "security group name")
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(DefaultYAML)
 	f.Add([]byte(good))
-	for _, name := range []string{"two-vpcs.yaml", "everything-wrong.yaml"} {
+	for _, name := range []string{"two-vpcs.yaml", "everything-wrong.yaml", "two-regions.yaml", "network.yaml"} {
 		data, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)
@@ -325,6 +343,14 @@ func FuzzParse(f *testing.F) {
 		}
 		if err := w.Validate(); err != nil {
 			t.Fatalf("parsed, and yet: %v", err)
+		}
+		// What is accepted can be built.
+		if len(data) < 4096 {
+			cloud := ec2sim.New(ec2sim.Config{Region: w.Region, Regions: w.Regions()})
+			if err := build(cloud, w); err != nil && !buildable(err) {
+				t.Fatalf("parsed, and yet cannot be built: %v", err)
+			}
+			topology(cloud.Snapshot(), w.Internet.Hosts)
 		}
 		for _, in := range w.Instances {
 			if _, _, ok := w.FindSubnet(in); !ok {

@@ -24,7 +24,7 @@ import (
 func (l *Lab) reconcile(ctx context.Context) error {
 	snap := l.cloud.Snapshot()
 	errs := []error{l.bootGuests(ctx, snap), l.stopGuests(snap)}
-	result, err := l.fabric.Sync(ctx, topology(snap))
+	result, err := l.fabric.Sync(ctx, topology(snap, l.cfg.World.Internet.Hosts))
 	errs = append(errs, err, l.serveAll(snap))
 	errs = append(errs, l.reportDevices(snap, result), l.startInstances(ctx, snap, result))
 	return errors.Join(errs...)
@@ -105,38 +105,6 @@ func (l *Lab) machine(id string) *machine {
 	return l.machines[id]
 }
 
-// topology is the fabric's part of a snapshot. An ENI that is being detached
-// has no guest any more: the fabric unplugs it, and then the cloud is told.
-func topology(snap ec2sim.Snapshot) fabric.Topology {
-	live := make(map[string]bool)
-	for _, i := range snap.Instances {
-		live[i.ID] = alive(i)
-	}
-	subnets := make(map[string]netip.Prefix)
-	for _, s := range snap.Subnets {
-		subnets[s.ID] = s.CIDR
-	}
-	var t fabric.Topology
-	for _, v := range snap.VPCs {
-		vpc := fabric.VPC{ID: v.ID, CIDRs: v.CIDRs}
-		for _, e := range snap.Interfaces {
-			if e.VPCID != v.ID {
-				continue
-			}
-			eni := fabric.ENI{
-				ID: e.ID, MAC: fabric.MAC(e.MAC), Subnet: subnets[e.SubnetID], Primary: e.Primary,
-				Addresses: e.Secondary, Prefixes: e.Prefixes, SourceDestCheck: e.SourceDestCheck,
-			}
-			if a := e.Attachment; a != nil && a.Status != ec2sim.StatusDetaching && live[a.InstanceID] {
-				eni.Guest, eni.Device = a.InstanceID, deviceName(*a)
-			}
-			vpc.ENIs = append(vpc.ENIs, eni)
-		}
-		t.VPCs = append(t.VPCs, vpc)
-	}
-	return t
-}
-
 // firstSlot is where the primary ENI sits on the PCI bus of a Nitro instance;
 // the name of the device in Amazon Linux 2023 follows from the slot.
 const firstSlot = 5
@@ -164,7 +132,7 @@ func (l *Lab) serveAll(snap ec2sim.Snapshot) error {
 			continue
 		}
 		l.services[v.ID] = ln
-		go l.serve(ln, l.cloud)
+		go l.serve(ln, l.cloud.In(v.Region)) // for requests that are signed for no region
 	}
 	hops := make(map[string]int)
 	for _, i := range snap.Instances {
@@ -206,7 +174,7 @@ func (l *Lab) metadataService(instance string) http.Handler {
 	h := l.metadata[instance]
 	if h == nil {
 		h = imds.New(func() (imds.Metadata, bool) {
-			return metadata(l.cloud.Snapshot(), l.cfg.World.Region, instance)
+			return metadata(l.cloud.Snapshot(), instance)
 		}, time.Now)
 		l.metadata[instance] = h
 	}
@@ -263,8 +231,9 @@ func (l *Lab) startInstance(ctx context.Context, m *machine, snap ec2sim.Snapsho
 	}); err != nil {
 		return err
 	}
+	k = slices.IndexFunc(snap.VPCs, func(v ec2sim.VPC) bool { return v.ID == primary.VPCID })
 	for len(m.daemons) > 0 {
-		if err := l.startDaemon(ctx, m, m.daemons[0]); err != nil {
+		if err := l.startDaemon(ctx, m, snap.VPCs[k].Region, m.daemons[0]); err != nil {
 			return err
 		}
 		m.daemons = m.daemons[1:]
@@ -275,12 +244,12 @@ func (l *Lab) startInstance(ctx context.Context, m *machine, snap ec2sim.Snapsho
 // LogName is a daemon's log in the lab's directory.
 func LogName(instanceID, daemon string) string { return instanceID + "-" + daemon + ".log" }
 
-func (l *Lab) startDaemon(ctx context.Context, m *machine, d Daemon) error {
+func (l *Lab) startDaemon(ctx context.Context, m *machine, region string, d Daemon) error {
 	log, err := os.OpenFile(filepath.Join(l.cfg.Dir, LogName(m.ID(), d.Name)), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log of daemon %s: %w", d.Name, err)
 	}
-	env := Env(l.cfg.World.Region, l.cfg.Path)
+	env := Env(region, l.cfg.Path)
 	for k, v := range d.Env {
 		env = append(env, k+"="+v)
 	}

@@ -37,9 +37,14 @@ func (p Pos) String() string {
 type World struct {
 	Pos       Pos
 	Name      string // of the lab: [a-z0-9-], 1 to 20 characters
-	Region    string // such as "eu-west-1"
+	Region    string // such as "eu-west-1"; of the VPCs that name none
 	VPCs      []VPC
 	Instances []Instance
+
+	PrefixLists     []PrefixList
+	Peerings        []Peering
+	TransitGateways []TransitGateway
+	Internet        Internet
 
 	keys keyLines
 }
@@ -48,8 +53,17 @@ type World struct {
 type VPC struct {
 	Pos     Pos
 	Name    string
+	Region  string         // empty: the World's
 	CIDRs   []netip.Prefix // IPv4, the first is the primary one
 	Subnets []Subnet
+
+	// InternetGateway attaches one; the main route table leads to it, unless
+	// the World describes that table.
+	InternetGateway bool
+	NATGateways     []NATGateway
+	SecurityGroups  []SecurityGroup
+	NetworkACLs     []NetworkACL
+	RouteTables     []RouteTable
 
 	keys keyLines
 }
@@ -60,6 +74,9 @@ type Subnet struct {
 	Name string // unique in its VPC
 	CIDR netip.Prefix
 	Zone string // the zone's full name: region and letter, such as "eu-west-1a"
+
+	// PublicAddresses gives each launch a public address.
+	PublicAddresses bool
 
 	keys keyLines
 }
@@ -75,6 +92,10 @@ type Instance struct {
 	SecondaryAddresses int    // of the primary ENI, at launch
 	Prefixes           int    // /28s of the primary ENI, at launch
 	Daemons            []Daemon
+
+	SecurityGroups    []string // of its VPC; none: the VPC's default one
+	ElasticAddress    bool     // maps one to its primary address
+	NoSourceDestCheck bool     // turns the check of its primary ENI off
 
 	keys keyLines
 }

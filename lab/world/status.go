@@ -34,6 +34,7 @@ type InstanceStatus struct {
 	Type    string               `json:"type"`
 	State   string               `json:"state"`
 	Zone    string               `json:"zone"`
+	Region  string               `json:"region"`
 	Address netip.Addr           `json:"address"`
 	PID     int                  `json:"pid,omitempty"`    // of its init, on the host
 	Socket  string               `json:"socket,omitempty"` // of its control
@@ -68,7 +69,7 @@ func (l *Lab) Status(ctx context.Context, pid int) (Status, error) {
 	}
 	snap := l.cloud.Snapshot()
 	for _, i := range snap.Instances {
-		in := InstanceStatus{ID: i.ID, Name: i.Name, Type: i.Type, State: i.State, Zone: i.Zone, Address: i.PrivateIP}
+		in := InstanceStatus{ID: i.ID, Name: i.Name, Type: i.Type, State: i.State, Zone: i.Zone, Region: regionOf(snap, i), Address: i.PrivateIP}
 		if m := l.machine(i.ID); m != nil {
 			daemons, err := m.Daemons(ctx)
 			if err != nil {

@@ -97,8 +97,11 @@ func (w *World) problems() []*Error {
 	vpcs := map[string]Pos{}
 	for _, v := range w.VPCs {
 		c.name(v.Pos, v.keys, "vpc", v.Name, vpcs)
+		if !v.keys["region"].bad && !region.MatchString(w.RegionOf(v)) && v.Region != "" {
+			c.failf(v.keys.at(v.Pos, "region"), "vpc %s: region %s: want the shape of eu-west-1", quoted(v.Name), quoted(v.Region))
+		}
 		c.cidrs(v)
-		c.subnets(w.Region, v)
+		c.subnets(w.RegionOf(v), v)
 	}
 	instances := map[string]Pos{}
 	for _, in := range w.Instances {
@@ -107,6 +110,7 @@ func (w *World) problems() []*Error {
 		c.daemons(in)
 	}
 	c.room(w)
+	c.network(w)
 	return c.problems
 }
 
@@ -274,6 +278,12 @@ func (c *checker) room(w *World) {
 		n.prefixes += in.Prefixes
 		needs[k] = n
 	}
+	gateways := map[[2]string]int{} // each takes an address
+	for _, v := range w.VPCs {
+		for _, g := range v.NATGateways {
+			gateways[[2]string{v.Name, g.Subnet}]++
+		}
+	}
 	for _, v := range w.VPCs {
 		for _, s := range v.Subnets {
 			p := s.CIDR
@@ -288,7 +298,7 @@ func (c *checker) room(w *World) {
 			if n.prefixes > blocks {
 				c.failf(at, "subnet %s %s has %d free /28 blocks, its instances are launched with %d prefixes: make it larger",
 					quoted(s.Name), p, blocks, n.prefixes)
-			} else if free := total - reservedPerSubnet - 16*n.prefixes; n.addresses > free {
+			} else if free := total - reservedPerSubnet - 16*n.prefixes - gateways[[2]string{v.Name, s.Name}]; n.addresses > max(free, 0) {
 				c.failf(at, "subnet %s %s has %d addresses to give (AWS keeps %d, prefixes take %d), its %d instances are launched with %d: make it larger",
 					quoted(s.Name), p, free, reservedPerSubnet, 16*n.prefixes, n.instances, n.addresses)
 			}
