@@ -23,9 +23,93 @@ type bpfDrops struct {
 }
 
 type bpfEni struct {
-	_     structs.HostLayout
-	Mac   [6]uint8
-	Flags uint16
+	_       structs.HostLayout
+	Mac     [6]uint8
+	Flags   uint16
+	Primary uint32
+	Router  uint32
+	Table   uint32
+}
+
+type bpfFilter struct {
+	_              structs.HostLayout
+	Groups         [2]uint64
+	Acl            [2]uint64
+	Revision       uint64
+	Subnet         uint32
+	Mask           uint32
+	TcpEstablished uint32
+	UdpStream      uint32
+	Udp            uint32
+	Flags          uint32
+}
+
+type bpfFlow struct {
+	_       structs.HostLayout
+	Last    uint64
+	Checked uint64
+	AclPass [2]uint64
+	From    uint8
+	Step    uint8
+	Tracked uint8
+	Unused  [5]uint8
+}
+
+type bpfFlowKey struct {
+	_        structs.HostLayout
+	Ifindex  uint32
+	Local    uint32
+	Remote   uint32
+	Lport    uint16
+	Rport    uint16
+	Protocol uint8
+	Unused   [3]uint8
+}
+
+type bpfFragment struct {
+	_      structs.HostLayout
+	At     uint64
+	Lport  uint16
+	Rport  uint16
+	Unused [4]uint8
+}
+
+type bpfFragmentKey struct {
+	_        structs.HostLayout
+	Ifindex  uint32
+	Local    uint32
+	Remote   uint32
+	Id       uint16
+	Protocol uint8
+	Dir      uint8
+}
+
+type bpfLogKey struct {
+	_        structs.HostLayout
+	Ifindex  uint32
+	Local    uint32
+	Remote   uint32
+	Lport    uint16
+	Rport    uint16
+	Protocol uint8
+	Dir      uint8
+	Rejected uint8
+	Unused   uint8
+}
+
+type bpfLogValue struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+	First   uint64
+	Last    uint64
+}
+
+type bpfNatKey struct {
+	_         structs.HostLayout
+	Ifindex   uint32
+	Direction uint32
+	Addr      uint32
 }
 
 type bpfOwnedKey struct {
@@ -35,23 +119,51 @@ type bpfOwnedKey struct {
 	Addr      uint32
 }
 
+type bpfPortKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Rules     [2]uint32
+	Protocol  uint8
+	Port      [2]uint8
+	Unused    uint8
+}
+
 type bpfReason uint32
 
 const (
-	bpfReasonREASON_NONE           bpfReason = 0
-	bpfReasonREASON_MALFORMED      bpfReason = 1
-	bpfReasonREASON_MAC_SPOOF      bpfReason = 2
-	bpfReasonREASON_NOT_ROUTER_MAC bpfReason = 3
-	bpfReasonREASON_NOT_IPV4       bpfReason = 4
-	bpfReasonREASON_MULTICAST      bpfReason = 5
-	bpfReasonREASON_IP_OPTIONS     bpfReason = 6
-	bpfReasonREASON_SRC_DST_CHECK  bpfReason = 7
-	bpfReasonREASON_MARTIAN        bpfReason = 8
-	bpfReasonREASON_LINK_LOCAL     bpfReason = 9
-	bpfReasonREASON_NO_OWNER       bpfReason = 10
-	bpfReasonREASON_NOT_ATTACHED   bpfReason = 11
-	bpfReasonREASON_NO_ROUTE       bpfReason = 12
+	bpfReasonREASON_NONE              bpfReason = 0
+	bpfReasonREASON_MALFORMED         bpfReason = 1
+	bpfReasonREASON_MAC_SPOOF         bpfReason = 2
+	bpfReasonREASON_NOT_ROUTER_MAC    bpfReason = 3
+	bpfReasonREASON_NOT_IPV4          bpfReason = 4
+	bpfReasonREASON_MULTICAST         bpfReason = 5
+	bpfReasonREASON_IP_OPTIONS        bpfReason = 6
+	bpfReasonREASON_SRC_DST_CHECK     bpfReason = 7
+	bpfReasonREASON_MARTIAN           bpfReason = 8
+	bpfReasonREASON_LINK_LOCAL        bpfReason = 9
+	bpfReasonREASON_NO_OWNER          bpfReason = 10
+	bpfReasonREASON_NOT_ATTACHED      bpfReason = 11
+	bpfReasonREASON_NO_ROUTE          bpfReason = 12
+	bpfReasonREASON_LINK_DOWN         bpfReason = 13
+	bpfReasonREASON_PARTITION         bpfReason = 14
+	bpfReasonREASON_FAULT             bpfReason = 15
+	bpfReasonREASON_BLACKHOLE         bpfReason = 16
+	bpfReasonREASON_NO_PUBLIC_ADDRESS bpfReason = 17
+	bpfReasonREASON_MTU               bpfReason = 18
+	bpfReasonREASON_NO_TRANSLATION    bpfReason = 19
+	bpfReasonREASON_SG_EGRESS         bpfReason = 20
+	bpfReasonREASON_SG_INGRESS        bpfReason = 21
+	bpfReasonREASON_NACL_EGRESS       bpfReason = 22
+	bpfReasonREASON_NACL_INGRESS      bpfReason = 23
+	bpfReasonREASON_FRAGMENT          bpfReason = 24
 )
+
+type bpfRemoteKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Set       [2]uint32
+	Addr      uint32
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -59,11 +171,23 @@ const (
 const (
 	bpfMapDrops       = "drops"
 	bpfMapEnis        = "enis"
+	bpfMapFilters     = "filters"
+	bpfMapFlowLogs    = "flow_logs"
+	bpfMapFlows       = "flows"
+	bpfMapFragments   = "fragments"
+	bpfMapNat         = "nat"
 	bpfMapOwned       = "owned"
+	bpfMapRemotes     = "remotes"
 	bpfMapServices    = "services"
+	bpfMapVerdicts    = "verdicts"
 	bpfProgFromEni    = "from_eni"
+	bpfProgFromIgw    = "from_igw"
+	bpfProgFromLink   = "from_link"
 	bpfProgToEni      = "to_eni"
+	bpfProgToIgw      = "to_igw"
+	bpfProgToLink     = "to_link"
 	bpfProgToSink     = "to_sink"
+	bpfVarClock       = "clock"
 	bpfVarReasonInBtf = "reason_in_btf"
 )
 
@@ -109,25 +233,37 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	FromEni *ebpf.ProgramSpec `ebpf:"from_eni"`
-	ToEni   *ebpf.ProgramSpec `ebpf:"to_eni"`
-	ToSink  *ebpf.ProgramSpec `ebpf:"to_sink"`
+	FromEni  *ebpf.ProgramSpec `ebpf:"from_eni"`
+	FromIgw  *ebpf.ProgramSpec `ebpf:"from_igw"`
+	FromLink *ebpf.ProgramSpec `ebpf:"from_link"`
+	ToEni    *ebpf.ProgramSpec `ebpf:"to_eni"`
+	ToIgw    *ebpf.ProgramSpec `ebpf:"to_igw"`
+	ToLink   *ebpf.ProgramSpec `ebpf:"to_link"`
+	ToSink   *ebpf.ProgramSpec `ebpf:"to_sink"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Drops    *ebpf.MapSpec `ebpf:"drops"`
-	Enis     *ebpf.MapSpec `ebpf:"enis"`
-	Owned    *ebpf.MapSpec `ebpf:"owned"`
-	Services *ebpf.MapSpec `ebpf:"services"`
+	Drops     *ebpf.MapSpec `ebpf:"drops"`
+	Enis      *ebpf.MapSpec `ebpf:"enis"`
+	Filters   *ebpf.MapSpec `ebpf:"filters"`
+	FlowLogs  *ebpf.MapSpec `ebpf:"flow_logs"`
+	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	Nat       *ebpf.MapSpec `ebpf:"nat"`
+	Owned     *ebpf.MapSpec `ebpf:"owned"`
+	Remotes   *ebpf.MapSpec `ebpf:"remotes"`
+	Services  *ebpf.MapSpec `ebpf:"services"`
+	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	Clock       *ebpf.VariableSpec `ebpf:"clock"`
 	ReasonInBtf *ebpf.VariableSpec `ebpf:"reason_in_btf"`
 }
 
@@ -151,18 +287,32 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Drops    *ebpf.Map `ebpf:"drops"`
-	Enis     *ebpf.Map `ebpf:"enis"`
-	Owned    *ebpf.Map `ebpf:"owned"`
-	Services *ebpf.Map `ebpf:"services"`
+	Drops     *ebpf.Map `ebpf:"drops"`
+	Enis      *ebpf.Map `ebpf:"enis"`
+	Filters   *ebpf.Map `ebpf:"filters"`
+	FlowLogs  *ebpf.Map `ebpf:"flow_logs"`
+	Flows     *ebpf.Map `ebpf:"flows"`
+	Fragments *ebpf.Map `ebpf:"fragments"`
+	Nat       *ebpf.Map `ebpf:"nat"`
+	Owned     *ebpf.Map `ebpf:"owned"`
+	Remotes   *ebpf.Map `ebpf:"remotes"`
+	Services  *ebpf.Map `ebpf:"services"`
+	Verdicts  *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Drops,
 		m.Enis,
+		m.Filters,
+		m.FlowLogs,
+		m.Flows,
+		m.Fragments,
+		m.Nat,
 		m.Owned,
+		m.Remotes,
 		m.Services,
+		m.Verdicts,
 	)
 }
 
@@ -170,6 +320,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	Clock       *ebpf.Variable `ebpf:"clock"`
 	ReasonInBtf *ebpf.Variable `ebpf:"reason_in_btf"`
 }
 
@@ -177,15 +328,23 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	FromEni *ebpf.Program `ebpf:"from_eni"`
-	ToEni   *ebpf.Program `ebpf:"to_eni"`
-	ToSink  *ebpf.Program `ebpf:"to_sink"`
+	FromEni  *ebpf.Program `ebpf:"from_eni"`
+	FromIgw  *ebpf.Program `ebpf:"from_igw"`
+	FromLink *ebpf.Program `ebpf:"from_link"`
+	ToEni    *ebpf.Program `ebpf:"to_eni"`
+	ToIgw    *ebpf.Program `ebpf:"to_igw"`
+	ToLink   *ebpf.Program `ebpf:"to_link"`
+	ToSink   *ebpf.Program `ebpf:"to_sink"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.FromEni,
+		p.FromIgw,
+		p.FromLink,
 		p.ToEni,
+		p.ToIgw,
+		p.ToLink,
 		p.ToSink,
 	)
 }

@@ -96,6 +96,34 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestCloseLeavesNothingOfAWholeWorld(t *testing.T) {
+	before := openNamespaces(t)
+	f := newFabric(t)
+	w := wholeWorld()
+	var guests []*testGuest
+	for _, v := range w.VPCs {
+		for _, e := range v.ENIs {
+			guests = append(guests, newGuest(t, f, e.Guest))
+		}
+	}
+	mustHold(t, f, w)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := openNamespaces(t); len(got) != len(before)+len(guests) {
+		t.Errorf("open namespaces after Close: %v, want %d", got, len(before)+len(guests))
+	}
+	for _, g := range guests {
+		if got := links(t, g); !cmp.Equal(got, []string{"lo"}) {
+			t.Errorf("devices of %s after Close: %v", g.id, got)
+		}
+	}
+	_, err := f.LinkCounters()
+	if !errors.Is(err, ErrClosed) || f.Internet() != nil {
+		t.Errorf("after Close: LinkCounters gives %v, Internet %v", err, f.Internet())
+	}
+}
+
 func eniB2Unplugged() ENI {
 	e := eniB()
 	e.Guest = ""
@@ -159,7 +187,7 @@ func TestProbe(t *testing.T) {
 // The checked-in programs are those of the checked-in sources.
 func TestProgramsAreGenerated(t *testing.T) {
 	var sums strings.Builder
-	for _, pattern := range []string{"bpf/*.[ch]", "bpf_bpfel.o"} {
+	for _, pattern := range []string{"bpf/*.[ch]", "*_bpfel.o"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("find %s: %v, %v", pattern, files, err)

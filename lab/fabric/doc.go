@@ -16,7 +16,8 @@
 //     by asking the kernel: what somebody removed or changed, the next Sync mends.
 //   - Namespaces, programs and maps are held by open files of this process only.
 //     Once it ends, however it ends, nothing is left.
-//   - A packet that the fabric drops is counted by reason, for the ENI it came from.
+//   - A packet that the fabric drops is counted by reason, for the ENI it came from,
+//     or for the one it was to reach where that one's filters dropped it.
 //   - A device's ifindex is unique over all VPCs of a Fabric, and an ENI keeps its
 //     own for as long as it is in the topology, attached or not.
 //

@@ -52,15 +52,27 @@ type Fabric struct {
 	guests map[string]guest
 	vpcs   map[string]*vpcNet
 	ports  map[string]port // by ENI ID: the ENIs of the last Sync
-	next   int             // ifindex for the next new ENI
+	next   int             // ifindex for the next new ENI or end of a link
+
+	transit   map[string]*vpcNet // by transit gateway ID
+	internet  *vpcNet
+	linkPorts map[linkKey]int  // ifindexes of the links of the last Sync
+	tables    map[tableKey]int // numbers of the route tables of the last Sync
 
 	listeners listeners
+
+	last   Topology // of the last Sync, for SetFaults
+	faults Faults
+	wires  wires
 }
 
 // port is where an ENI is in the fabric, plugged in or not.
 type port struct {
+	nat   bool // of a NAT gateway
 	vpc   string
 	index int // ifindex of the fabric end
+
+	primary netip.Addr
 }
 
 // guest is the network namespace of an instance.
@@ -82,6 +94,7 @@ func New(cfg Config) (*Fabric, error) {
 		vpcs:     map[string]*vpcNet{},
 		ports:    map[string]port{},
 		next:     firstIndex,
+		transit:  map[string]*vpcNet{},
 	}
 	if err := loadBpfObjects(&f.objs, nil); err != nil {
 		return nil, fmt.Errorf("load bpf programs of the fabric: %w", err)
@@ -91,6 +104,11 @@ func New(cfg Config) (*Fabric, error) {
 			return nil, errors.Join(fmt.Errorf("allow service address %s: %w", a, err), f.objs.Close())
 		}
 	}
+	internet, err := newVPCNet(&f.objs.bpfPrograms)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the internet: %w", err), f.objs.Close())
+	}
+	f.internet = internet
 	return f, nil
 }
 
@@ -134,7 +152,9 @@ func (f *Fabric) RemoveGuest(id string) {
 }
 
 // Counters gives what was dropped of the packets that came from each ENI of the
-// topology, since it is in the topology. Reasons that never occurred are absent.
+// topology, since it is in the topology; what the groups and the ACL of the ENI
+// that they were to reach dropped is with that one. Reasons that never occurred
+// are absent.
 func (f *Fabric) Counters() (map[string]map[Reason]Count, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -142,28 +162,44 @@ func (f *Fabric) Counters() (map[string]map[Reason]Count, error) {
 		return nil, ErrClosed
 	}
 	all := make(map[string]map[Reason]Count, len(f.ports))
-	var perCPU []bpfDrops
 	for id, p := range f.ports {
-		counts := map[Reason]Count{}
-		err := f.objs.Drops.Lookup(uint32(p.index), &perCPU)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if p.nat {
+			continue
+		}
+		counts, err := f.countsOf(p.index)
+		if err != nil {
 			return nil, fmt.Errorf("read drop counters of eni %s: %w", id, err)
 		}
-		if err == nil {
-			for _, r := range Reasons() {
-				var sum Count
-				for _, cpu := range perCPU {
-					sum.Packets += cpu.ByReason[r].Packets
-					sum.Bytes += cpu.ByReason[r].Bytes
-				}
-				if sum.Packets > 0 {
-					counts[r] = sum
-				}
-			}
+		if lost := f.wires.lost(id); lost.Packets > 0 {
+			counts[FaultLoss] = lost
 		}
 		all[id] = counts
 	}
 	return all, nil
+}
+
+// countsOf reads the counters of one device.
+func (f *Fabric) countsOf(index int) (map[Reason]Count, error) {
+	var perCPU []bpfDrops
+	counts := map[Reason]Count{}
+	err := f.objs.Drops.Lookup(uint32(index), &perCPU)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return counts, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range Reasons() {
+		var sum Count
+		for _, cpu := range perCPU {
+			sum.Packets += cpu.ByReason[r].Packets
+			sum.Bytes += cpu.ByReason[r].Bytes
+		}
+		if sum.Packets > 0 {
+			counts[r] = sum
+		}
+	}
+	return counts, nil
 }
 
 // Close unplugs all ENIs and gives up all that the fabric holds. A connection
@@ -177,12 +213,18 @@ func (f *Fabric) Close() error {
 	}
 	f.closed = true
 	f.listeners.closeAll()
-	var errs []error
+	errs := []error{f.wires.closeAll()}
 	for id, v := range f.vpcs {
 		if err := v.close(); err != nil {
 			errs = append(errs, fmt.Errorf("close vpc %s: %w", id, err))
 		}
 	}
+	for id, n := range f.transit {
+		if err := n.close(); err != nil {
+			errs = append(errs, fmt.Errorf("close transit gateway %s: %w", id, err))
+		}
+	}
+	errs = append(errs, f.internet.close())
 	for _, g := range f.guests {
 		errs = append(errs, g.netns.Close())
 	}

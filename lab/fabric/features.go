@@ -3,6 +3,7 @@ package fabric
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/cilium/ebpf"
@@ -32,8 +33,15 @@ func Features() []Feature {
 		}},
 		{"bpf LPM trie", "4.11", "the addresses and prefixes of an ENI", func() error { return features.HaveMapType(ebpf.LPMTrie) }},
 		{"bpf per-CPU hash", "4.6", "drop counters", func() error { return features.HaveMapType(ebpf.PerCPUHash) }},
+		{"bpf LRU hash", "4.10", "the state of flows", func() error { return features.HaveMapType(ebpf.LRUHash) }},
+		{"bpf helper ktime_get_coarse_ns", "5.11", "how long a flow is idle", func() error {
+			return features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs)
+		}},
+		{"bpf lookup and delete, and batches, of hashes", "5.14", "flow logs", probeFlowLog},
 		{"clsact with cls_bpf (CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF, CONFIG_NET_CLS_ACT)", "4.5", "programs on the fabric ends", probeClsact},
 		{"policy routing (CONFIG_IP_MULTIPLE_TABLES)", "2.2", "answers leave by the ENI that asked", probeTables},
+		{"ip rules by mark (CONFIG_IP_MULTIPLE_TABLES, CONFIG_NETFILTER)", "2.6", "the route table of a subnet", probeMarkRule},
+		{"nf_tables with nat and ct (CONFIG_NF_TABLES_IPV4, CONFIG_NFT_NAT, CONFIG_NFT_CT)", "5.0", "NAT gateways", probeNAT},
 		{"writable /proc/sys/net", "2.4", "forwarding inside the VPC", func() error {
 			return setSysctl("/proc/sys/net/ipv4/ip_forward", "1")
 		}},
@@ -63,6 +71,25 @@ func Probe() error {
 		return nil
 	})
 	return errors.Join(append(errs, err)...)
+}
+
+// probeFlowLog takes an entry out of a hash as FlowLogs does.
+func probeFlowLog() error {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 4, ValueSize: 4, MaxEntries: 8})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	var value uint32
+	if err := errors.Join(m.Put(uint32(1), uint32(2)), m.LookupAndDelete(uint32(1), &value)); err != nil {
+		return err
+	}
+	var cursor ebpf.MapBatchCursor
+	one := make([]uint32, 8)
+	if _, err := m.BatchLookup(&cursor, one, one, nil); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	return nil
 }
 
 // probeVeth gives the peer a namespace by file, though it is the same one.
@@ -115,6 +142,21 @@ func probeTables() error {
 		}
 	}
 	return errors.New("no rule looks up table default (253)")
+}
+
+func probeMarkRule() error {
+	r, mask := netlink.NewRule(), uint32(markTable)
+	r.Family, r.Priority, r.Table, r.Mark, r.Mask = unix.AF_INET, rulePriority, tableBase+1, 1, &mask
+	return netlink.RuleAdd(r)
+}
+
+func probeNAT() error {
+	self, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	return syncTranslation(int(self.Fd()), netip.AddrFrom4([4]byte{192, 0, 2, 1}))
 }
 
 func probeBindToIndex() error {

@@ -17,8 +17,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	args := []string{"tool", "bpf2go", "-go-package", "fabric", "-target", "bpfel", "-type", "reason",
-		"bpf", "bpf/fabric.c", "--", "-Wall", "-Werror"}
+	var include []string
 	// asm/types.h lives in a directory per architecture on Debian, which clang
 	// does not search when it compiles for BPF.
 	triplets, err := filepath.Glob("/usr/include/*-linux-gnu")
@@ -26,16 +25,22 @@ func main() {
 		log.Fatal(err)
 	}
 	for _, dir := range triplets {
-		args = append(args, "-idirafter", dir)
+		include = append(include, "-idirafter", dir)
 	}
-	cmd := exec.Command("go", args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		log.Fatalf("compile bpf programs: %v", err)
+	for _, object := range [][]string{
+		{"-type", "reason", "bpf", "bpf/fabric.c"},
+		{"fault", "bpf/fault.c"}, // loaded only while there is a fault
+	} {
+		args := append([]string{"tool", "bpf2go", "-go-package", "fabric", "-target", "bpfel"}, object...)
+		cmd := exec.Command("go", append(append(args, "--", "-Wall", "-Werror"), include...)...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			log.Fatalf("compile bpf programs: %v", err)
+		}
 	}
 
 	var sums strings.Builder
-	for _, pattern := range []string{"bpf/*.[ch]", "bpf_bpfel.o"} {
+	for _, pattern := range []string{"bpf/*.[ch]", "*_bpfel.o"} {
 		files, err := filepath.Glob(pattern) // sorted
 		if err != nil {
 			log.Fatal(err)

@@ -147,6 +147,12 @@ func (g *testGuest) boot(e ENI) {
 		}
 		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: e.Subnet.Addr().Next().AsSlice()})
 	})
+	g.awaitRouter(e)
+}
+
+// awaitRouter waits until the ENI's link carries packets both ways.
+func (g *testGuest) awaitRouter(e ENI) {
+	g.t.Helper()
 	w := g.wire(e.Device, unix.ETH_P_ARP)
 	tv := unix.NsecToTimeval(int64(5 * time.Millisecond))
 	if err := unix.SetsockoptTimeval(w.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {

@@ -20,12 +20,13 @@ func newMapEntries() mapEntries {
 
 const flagSourceDestCheck = 1 // ENI_SOURCE_DEST_CHECK in bpf/fabric.h
 
-func wantedMaps(vpcs []VPC, ports map[string]port) mapEntries {
+// wantedMaps: tableOf is the number of a subnet's route table.
+func wantedMaps(vpcs []VPC, ports map[string]port, tableOf func(v VPC, subnet string) int) mapEntries {
 	m := newMapEntries()
 	for _, v := range vpcs {
 		for _, e := range v.ENIs {
 			index := uint32(ports[e.ID].index)
-			entry := bpfEni{Mac: e.MAC}
+			entry := bpfEni{Mac: e.MAC, Primary: beUint32(e.Primary), Router: beUint32(e.Subnet.Masked().Addr().Next()), Table: uint32(tableOf(v, e.SubnetID))}
 			if e.SourceDestCheck {
 				entry.Flags |= flagSourceDestCheck
 			}
@@ -41,6 +42,20 @@ func wantedMaps(vpcs []VPC, ports map[string]port) mapEntries {
 		}
 	}
 	return m
+}
+
+// keepTables is m with the route tables that the ENIs have now: a table that is
+// new must be in the namespace before packets are marked with its number.
+func (f *Fabric) keepTables(m mapEntries) mapEntries {
+	early := mapEntries{map[uint32]bpfEni{}, m.owned, m.drops}
+	for index, e := range m.enis {
+		var have bpfEni
+		if err := f.objs.Enis.Lookup(index, &have); err == nil {
+			e.Table = have.Table
+		}
+		early.enis[index] = e
+	}
+	return early
 }
 
 // readMaps asks the kernel.
@@ -84,7 +99,7 @@ func (f *Fabric) addToMaps(want mapEntries) (stale mapEntries, err error) {
 			continue
 		}
 		zero := make([]bpfDrops, ebpf.MustPossibleCPU())
-		if err := f.objs.Drops.Put(index, zero); err != nil {
+		if err := put(f.objs.Drops, index, zero); err != nil {
 			return mapEntries{}, fmt.Errorf("make drop counters of device %d: %w", index, err)
 		}
 	}

@@ -19,6 +19,20 @@ const (
 	NoOwner      = Reason(bpfReasonREASON_NO_OWNER)
 	NotAttached  = Reason(bpfReasonREASON_NOT_ATTACHED)
 	NoRoute      = Reason(bpfReasonREASON_NO_ROUTE)
+	LinkDown     = Reason(bpfReasonREASON_LINK_DOWN)
+	Partitioned  = Reason(bpfReasonREASON_PARTITION)
+	FaultLoss    = Reason(bpfReasonREASON_FAULT)
+
+	NoRouteTarget   = Reason(bpfReasonREASON_BLACKHOLE)
+	NoPublicAddress = Reason(bpfReasonREASON_NO_PUBLIC_ADDRESS)
+	TooBig          = Reason(bpfReasonREASON_MTU)
+	NoTranslation   = Reason(bpfReasonREASON_NO_TRANSLATION)
+
+	SGEgress    = Reason(bpfReasonREASON_SG_EGRESS)
+	SGIngress   = Reason(bpfReasonREASON_SG_INGRESS)
+	NACLEgress  = Reason(bpfReasonREASON_NACL_EGRESS)
+	NACLIngress = Reason(bpfReasonREASON_NACL_INGRESS)
+	Fragment    = Reason(bpfReasonREASON_FRAGMENT)
 )
 
 var reasons = map[Reason]struct{ name, meaning string }{
@@ -34,6 +48,20 @@ var reasons = map[Reason]struct{ name, meaning string }{
 	NoOwner:      {"NO_OWNER", "the destination is in the VPC, but no ENI has it (\"Subnet route tables\": the local route)"},
 	NotAttached:  {"NOT_ATTACHED", "the destination belongs to an ENI that is not plugged into an instance (\"Elastic network interfaces\": status available)"},
 	NoRoute:      {"NO_ROUTE", "the destination is outside the VPC, and no route leads there (\"Subnet route tables\": route priority)"},
+	LinkDown:     {"LINK_DOWN", "a fault holds the link of the destination's ENI down (the lab's own: Faults)"},
+	Partitioned:  {"PARTITION", "a fault cuts off the zone of the destination from the zone of the sender (the lab's own: Faults)"},
+	FaultLoss:    {"FAULT", "a fault of the ENI lost the packet, on its way out or in (the lab's own: Faults)"},
+
+	NoRouteTarget:   {"BLACKHOLE", "the route's target does not exist (any more), is not active, or is a black hole by intent (\"Route tables\": route states)"},
+	NoPublicAddress: {"NO_PUBLIC_ADDRESS", "an internet gateway is the way, but the source has no public address (\"Enable internet access for a VPC using an internet gateway\")"},
+	TooBig:          {"MTU", "longer than the way's MTU, and must not be fragmented; the sender was told by ICMP (\"Network maximum transmission unit (MTU) for your EC2 instance\")"},
+	NoTranslation:   {"NO_TRANSLATION", "the NAT gateway has no connection that it belongs to, or does not translate its protocol (\"NAT gateway basics\")"},
+
+	SGEgress:    {"SG_EGRESS", "no outbound rule of the sending ENI's security groups allows it, and no tracked flow (\"Security groups for your VPC\")"},
+	SGIngress:   {"SG_INGRESS", "no inbound rule of the receiving ENI's security groups allows it, and no tracked flow; counted for the receiving ENI (\"Security groups for your VPC\")"},
+	NACLEgress:  {"NACL_EGRESS", "it leaves the subnet, whose network ACL's lowest matching outbound rule denies it, or none matches (\"Control subnet traffic with network access control lists\")"},
+	NACLIngress: {"NACL_INGRESS", "it comes from outside the subnet, whose network ACL's lowest matching inbound rule denies it, or none matches; counted for the receiving ENI (\"Control subnet traffic with network access control lists\")"},
+	Fragment:    {"FRAGMENT", "a later fragment at an ENI with filters, where the first one has not passed before it (the lab's choice: ports are in the first one only, RFC 791 3.2)"},
 }
 
 // Reasons lists every reason, in the order of their numbers.

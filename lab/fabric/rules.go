@@ -115,6 +115,10 @@ type Attachment struct {
 	ID    string
 	VPC   string
 	Table string // the transit gateway's table that is asked about what comes by this attachment
+
+	// Subnet is the VPC's subnet that the attachment is in: its route table is
+	// asked about what comes from the transit gateway. Empty: local delivery only.
+	Subnet string
 }
 
 // Internet is what is beyond the internet gateways: one namespace with hosts,

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 )
 
 // Result is what came of each ENI of the topology.
@@ -27,10 +29,17 @@ type Status struct {
 func (f *Fabric) Sync(ctx context.Context, t Topology) (Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.sync(ctx, t)
+}
+
+// sync is Sync for those who hold f.mu.
+func (f *Fabric) sync(ctx context.Context, t Topology) (Result, error) {
 	if f.closed {
 		return Result{}, ErrClosed
 	}
+	f.last = t
 	good := t.check()
+	f.faults.holdDown(good.vpcs)
 	errs := good.errs
 	res := Result{ENIs: map[string]Status{}}
 	for id, err := range good.enis {
@@ -38,22 +47,47 @@ func (f *Fabric) Sync(ctx context.Context, t Topology) (Result, error) {
 	}
 
 	ports := f.number(good.vpcs)
-	wanted := wantedMaps(good.vpcs, ports)
-	stale, err := f.addToMaps(wanted)
+	f.numberTables(good)
+	links := f.wantedLinks(good)
+	f.numberLinks(links)
+	wanted := wantedMaps(good.vpcs, ports, f.subnetTable)
+	for _, index := range f.linkPorts {
+		wanted.drops[uint32(index)] = true
+	}
+	filters, filterErrs := wantedFilters(good.vpcs, good.peerings, ports)
+	errs = append(errs, filterErrs...)
+	staleFilters, err := f.addFilters(filters) // no ENI is without its filter for a moment
+	if err != nil {
+		return res, errors.Join(append(errs, err)...)
+	}
+	stale, err := f.addToMaps(f.keepTables(wanted))
 	if err != nil {
 		// Without its entries an ENI would be deaf; better not to touch the rest.
 		return res, errors.Join(append(errs, err)...)
 	}
 	f.ports = ports
 
+	errs = append(errs, f.retireLinks(links)...)
 	errs = append(errs, f.removeVPCs(good.vpcs)...)
+	transit, transitErrs := f.openTransit(good.transit)
+	errs = append(append(errs, transitErrs...), f.openNATs(good.vpcs)...)
+	failed := f.openVPCs(good.vpcs)
+	errs = append(errs, f.syncNAT(f.wantedNAT(good.vpcs)), f.internet.syncBase(t.Internet.Hosts))
+	up, linkErrs := f.syncLinks(ctx, links)
+	errs = append(errs, linkErrs...)
+	for _, g := range transit {
+		errs = append(errs, f.syncTransit(g, up)...)
+	}
+	errs = append(errs, f.syncInternet(good.vpcs, up)...)
 	for _, v := range good.vpcs {
-		vpcErrs := f.syncVPC(ctx, v, res)
+		vpcErrs := f.syncVPC(ctx, v, res, beyond{failed[v.ID], up, good.peerings, good.transit})
 		for _, err := range vpcErrs {
 			errs = append(errs, fmt.Errorf("vpc %s: %w", v.ID, err))
 		}
 	}
-	errs = append(errs, f.removeFromMaps(stale))
+	_, err = f.addToMaps(wanted) // the tables are there now
+	errs = append(errs, err, f.removeFromMaps(stale), f.removeFilters(staleFilters), f.syncFaults(good.vpcs, res))
+	f.closeNATs(good.vpcs)
 	f.listeners.closeUnless(func(o owner) bool {
 		_, vpc := f.vpcs[o.vpc]
 		return vpc && (o.eni == "" || f.ports[o.eni].vpc == o.vpc)
@@ -71,7 +105,7 @@ func (f *Fabric) number(vpcs []VPC) map[string]port {
 				index = f.next
 				f.next++
 			}
-			ports[e.ID] = port{v.ID, index}
+			ports[e.ID] = port{strings.HasPrefix(e.Guest, natGuest("")), v.ID, index, e.Primary}
 		}
 	}
 	return ports
@@ -92,8 +126,37 @@ func (f *Fabric) removeVPCs(wanted []VPC) []error {
 	return errs
 }
 
+// openVPCs makes the namespaces of new VPCs, and gives the errors by VPC.
+func (f *Fabric) openVPCs(wanted []VPC) map[string]error {
+	failed := map[string]error{}
+	for _, v := range wanted {
+		n, ok := f.vpcs[v.ID]
+		if !ok {
+			made, err := newVPCNet(&f.objs.bpfPrograms)
+			if err != nil {
+				failed[v.ID] = err
+				continue
+			}
+			n, f.vpcs[v.ID] = made, made
+		}
+		if err := n.syncBase(f.services); err != nil {
+			failed[v.ID] = err
+		}
+	}
+	return failed
+}
+
+// beyond is what a VPC's Sync needs to know of what was done before it: whether
+// its namespace failed, the links that are up, and what they are.
+type beyond struct {
+	failed   error
+	up       map[string]bool
+	peerings []Peering
+	transit  []TransitGateway
+}
+
 // syncVPC puts the status of v's ENIs into res.
-func (f *Fabric) syncVPC(ctx context.Context, v VPC, res Result) []error {
+func (f *Fabric) syncVPC(ctx context.Context, v VPC, res Result, b beyond) []error {
 	fail := func(err error) []error {
 		for _, e := range v.ENIs {
 			res.ENIs[e.ID] = Status{Err: err}
@@ -103,17 +166,10 @@ func (f *Fabric) syncVPC(ctx context.Context, v VPC, res Result) []error {
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	n, ok := f.vpcs[v.ID]
-	if !ok {
-		made, err := newVPCNet(&f.objs.bpfPrograms)
-		if err != nil {
-			return fail(err)
-		}
-		n, f.vpcs[v.ID] = made, made
+	if b.failed != nil {
+		return fail(b.failed)
 	}
-	if err := n.syncBase(f.services); err != nil {
-		return fail(err)
-	}
+	n := f.vpcs[v.ID]
 
 	var errs []error
 	var ends []end
@@ -147,7 +203,25 @@ func (f *Fabric) syncVPC(ctx context.Context, v VPC, res Result) []error {
 	}
 	// Routes before removal: a packet for an ENI that is being unplugged finds
 	// the sink for that, never a route that went with the device.
-	errs = append(errs, n.syncRoutes(v, plugged)...)
+	errs = append(errs, n.syncNeighbours(v, plugged)...)
+	want := wantedRoutes(v, plugged, n.sinks)
+	maps.Copy(want, f.wantedTables(v, f.targets(v, plugged, b)))
+	errs = append(errs, n.writeRoutes(want)...)
+	rules := map[rule]bool{}
+	for _, t := range v.RouteTables {
+		number := f.tables[tableKey{place{placeVPC, v.ID}, t.ID}]
+		rules[rule{mark: uint32(number), table: tableBase + number}] = true
+	}
+	errs = append(errs, n.syncRules(rules)...)
+	for _, g := range v.NATGateways {
+		if _, ok := plugged[g.ID]; ok {
+			if err := f.syncNATGateway(v, g); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		delete(res.ENIs, g.ID)
+	}
+	errs = append(errs, n.setLinksDown(v, plugged)...)
 	if err := n.removeLinks(extra); err != nil {
 		errs = append(errs, err)
 	}

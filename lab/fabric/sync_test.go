@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -77,8 +78,13 @@ func TestReboot(t *testing.T) {
 // itself: carrier, statistics, ages.
 func vpcDump(t *testing.T, f *Fabric, vpc string) []any {
 	t.Helper()
+	return placeDump(t, f, f.vpcs[vpc])
+}
+
+func placeDump(t *testing.T, f *Fabric, n *vpcNet) []any {
+	t.Helper()
 	var all []any
-	err := netns.Do(f.vpcs[vpc].ns, func() error {
+	err := netns.Do(n.ns, func() error {
 		list, err := netlink.LinkList()
 		if err != nil {
 			return err
@@ -109,6 +115,23 @@ func vpcDump(t *testing.T, f *Fabric, vpc string) []any {
 			}
 			all = append(all, routes)
 		}
+		tables, err := n.allRoutes()
+		if err != nil {
+			return err
+		}
+		for _, r := range tables {
+			all = append(all, r.String())
+		}
+		rules, err := netlink.RuleList(unix.AF_INET)
+		if err != nil {
+			return err
+		}
+		var lines []string
+		for _, r := range rules {
+			lines = append(lines, fmt.Sprint(r.Priority, r.Mark, r.Mask != nil, r.IifName, r.Table))
+		}
+		slices.Sort(lines)
+		all = append(all, lines)
 		neighs, err := netlink.NeighList(0, unix.AF_INET)
 		slices.SortFunc(neighs, func(a, b netlink.Neigh) int { return a.LinkIndex - b.LinkIndex })
 		for _, n := range neighs {
@@ -175,7 +198,7 @@ func TestSyncTwiceChangesNothingAndDriftIsMended(t *testing.T) {
 		}},
 		{"program detached", func() error {
 			return v.nl.FilterDel(&netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
-				LinkIndex: endA.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL,
+				LinkIndex: endA.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: mainPriority, Protocol: unix.ETH_P_ALL,
 			}})
 		}},
 		{"owned address gone", func() error {

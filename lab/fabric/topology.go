@@ -17,8 +17,8 @@ const DefaultMTU = 9001
 // maxName is the longest device name the kernel takes (IFNAMSIZ less the NUL).
 const maxName = 15
 
-// Topology is all that the fabric should carry. It is data: Sync reads it and
-// keeps nothing of it.
+// Topology is all that the fabric should carry. It is data: Sync reads it, and
+// does not change it; nor may anyone else afterwards.
 type Topology struct {
 	VPCs            []VPC
 	Peerings        []Peering
@@ -57,6 +57,10 @@ type ENI struct {
 
 	SubnetID string   // empty: no ACL, local routes only
 	Groups   []string // IDs; nil: nothing is filtered, as for no ENI of EC2's
+	Idle     IdleTimeouts
+	FlowLog  bool // FlowLogs has what it carries
+
+	down bool // a fault holds its link down
 }
 
 // MAC is a hardware address.
@@ -65,14 +69,15 @@ type MAC [6]byte
 // String gives the lower-case colon form.
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
-// DeviceName is the name of an ENI's fabric end: the ENI's ID where it fits a
-// device name, else "eni-" and the last 11 characters. The device's alias holds
-// the whole ID.
-func DeviceName(eniID string) string {
-	if len(eniID) <= maxName {
-		return eniID
+// DeviceName is the name of the fabric end of an ENI, NAT gateway, peering,
+// attachment or internet gateway: the ID where it fits a device name, else its
+// first three characters, a hyphen and its last 11. The device's alias holds the
+// whole ID.
+func DeviceName(id string) string {
+	if len(id) <= maxName {
+		return id
 	}
-	return "eni-" + eniID[len(eniID)-(maxName-len("eni-")):]
+	return id[:3] + "-" + id[len(id)-(maxName-len("eni-")):]
 }
 
 // owned lists what the VPC delivers to the ENI, as prefixes.
@@ -136,7 +141,11 @@ func validDevice(name string) bool {
 // checked is the part of a topology that can be built, and what was wrong with
 // the rest: by ENI, and by VPC. A bad ENI is left out; it does not spoil its VPC.
 type checked struct {
-	vpcs []VPC
+	vpcs []VPC // NAT gateways are among the ENIs too
+
+	peerings []Peering
+	transit  []TransitGateway
+
 	enis map[string]error
 	errs []error
 }
@@ -158,7 +167,13 @@ func (t Topology) check() checked {
 			continue
 		}
 		vpcIDs[v.ID] = true
-		good := VPC{ID: v.ID, CIDRs: v.CIDRs}
+		good := v
+		good.ENIs, good.NATGateways = nil, nil
+		tables, err := checkTables(v.RouteTables)
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("vpc %s: %w", v.ID, err))
+		}
+		good.RouteTables = tables
 		taken := map[string]string{} // device name or address -> ENI
 		for _, e := range v.ENIs {
 			err := e.check()
@@ -180,8 +195,28 @@ func (t Topology) check() checked {
 			delete(c.enis, e.ID)
 			good.ENIs = append(good.ENIs, e)
 		}
+		for _, g := range v.NATGateways {
+			e, err := g.eni(v)
+			if err == nil {
+				err = e.check()
+			}
+			if err == nil && eniIDs[g.ID] {
+				err = errors.New("is in the topology twice")
+			}
+			if err == nil {
+				err = claim(taken, e)
+			}
+			if err != nil {
+				c.errs = append(c.errs, fmt.Errorf("vpc %s: nat gateway %s: %w", v.ID, g.ID, err))
+				continue
+			}
+			eniIDs[g.ID] = true
+			good.ENIs = append(good.ENIs, e)
+			good.NATGateways = append(good.NATGateways, g)
+		}
 		c.vpcs = append(c.vpcs, good)
 	}
+	c.checkLinks(t)
 	return c
 }
 

@@ -20,27 +20,33 @@ import (
 
 // The sinks: a route to one of them is a drop, with the reason that it stands
 // for. A veth pair, for every kernel with network namespaces has that device; no
-// packet crosses it. The peer of no-route only completes its pair.
+// packet crosses it.
 const (
 	sinkNoOwner     = "no-owner"
 	sinkNotAttached = "not-attached"
 	sinkNoRoute     = "no-route"
-	sinkUnused      = "no-route-peer"
+	sinkLinkDown    = "link-down"
+	sinkBlackhole   = "blackhole"
+	sinkSrcDstCheck = "src-dst-check"
 )
 
 var sinkReasons = map[string]Reason{
 	sinkNoOwner:     NoOwner,
 	sinkNotAttached: NotAttached,
 	sinkNoRoute:     NoRoute,
-	sinkUnused:      NoRoute,
+	sinkLinkDown:    LinkDown,
+	sinkBlackhole:   NoRouteTarget,
+	sinkSrcDstCheck: SrcDstCheck,
 }
 
 // deadGroup marks links for deletion: all of a group go with one request, in the
 // 20 ms that each would take by itself.
 const deadGroup = 0xdead
 
-// sysctls of a VPC namespace. The programs see to ARP and to spoofed sources.
-var sysctls = []struct{ name, value string }{
+// sysctls of a VPC namespace and of the others that forward. The programs see to ARP and to spoofed sources.
+type sysctl struct{ name, value string }
+
+var sysctls = []sysctl{
 	{"ipv6/conf/all/disable_ipv6", "1"},
 	{"ipv6/conf/default/disable_ipv6", "1"},
 	{"ipv4/ip_forward", "1"},
@@ -54,7 +60,7 @@ var sysctls = []struct{ name, value string }{
 	{"ipv4/conf/default/accept_redirects", "0"},
 }
 
-// vpcNet is the network namespace of one VPC.
+// vpcNet is the network namespace of one VPC, or of a place that links lead to.
 type vpcNet struct {
 	ns    *os.File
 	nl    *netlink.Handle
@@ -97,7 +103,7 @@ func (v *vpcNet) close() error {
 	var ends []netlink.Link
 	links, err := dump(v.nl.LinkList)
 	for _, l := range links {
-		if !isOwn(l) {
+		if !isOwn(l) || isLink(l) {
 			ends = append(ends, l)
 		}
 	}
@@ -106,10 +112,10 @@ func (v *vpcNet) close() error {
 	return errors.Join(err, v.ns.Close())
 }
 
-// isOwn tells lo and the sinks from the ends of ENIs.
+// isOwn tells lo, the sinks, links and the devices of faults from the ends of ENIs.
 func isOwn(l netlink.Link) bool {
 	_, sink := sinkReasons[l.Attrs().Name]
-	return sink || l.Attrs().Flags&net.FlagLoopback != 0
+	return sink || isLink(l) || isFaultDevice(l) || l.Attrs().Flags&net.FlagLoopback != 0
 }
 
 // syncBase makes what the namespace has whatever the topology says.
@@ -171,6 +177,14 @@ func (v *vpcNet) syncLoopback(services []netip.Addr) error {
 			return fmt.Errorf("add service address %s: %w", a, err)
 		}
 	}
+	for _, h := range have {
+		a := prefixOf(h.IPNet).Addr()
+		if !a.IsLoopback() && !slices.Contains(services, a) {
+			if err := v.nl.AddrDel(lo, &h); err != nil {
+				return fmt.Errorf("remove service address %s: %w", a, err)
+			}
+		}
+	}
 	return nil
 }
 
@@ -180,7 +194,7 @@ func (v *vpcNet) syncSinks() error {
 		return fmt.Errorf("list links: %w", err)
 	}
 	have := byName(links)
-	for _, pair := range [][2]string{{sinkNoOwner, sinkNotAttached}, {sinkNoRoute, sinkUnused}} {
+	for _, pair := range [][2]string{{sinkNoOwner, sinkNotAttached}, {sinkNoRoute, sinkLinkDown}, {sinkBlackhole, sinkSrcDstCheck}} {
 		if have[pair[0]] == nil {
 			attrs := netlink.NewLinkAttrs()
 			attrs.Name, attrs.MTU = pair[0], 65535 // never too big for a drop
@@ -296,13 +310,17 @@ func (v *vpcNet) syncEnd(d end, have netlink.Link) error {
 	if err := v.attach(have, v.progs.ToEni, netlink.HANDLE_MIN_EGRESS, 0); err != nil {
 		return err
 	}
-	if a.Flags&net.FlagUp == 0 {
+	if a.Flags&net.FlagUp == 0 && !d.eni.down {
 		if err := v.nl.LinkSetUp(have); err != nil {
 			return fmt.Errorf("set up: %w", err)
 		}
 	}
 	return nil
 }
+
+// mainPriority is that of the VPC's own filters; those of faults come before or
+// after it.
+const mainPriority = 10
 
 // attach puts a program on a device, by clsact and cls_bpf: attaching by tcx
 // would hold RTNL for 10 ms. class is for the program to read; 0 is none.
@@ -337,7 +355,7 @@ func (v *vpcNet) attach(l netlink.Link, prog *ebpf.Program, parent uint32, class
 			LinkIndex: l.Attrs().Index,
 			Parent:    parent,
 			Handle:    1,
-			Priority:  1,
+			Priority:  mainPriority,
 			Protocol:  unix.ETH_P_ALL,
 		},
 		Fd:           prog.FD(),

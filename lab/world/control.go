@@ -63,6 +63,7 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 	})
 	mux.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) { cancel() })
 	mux.Handle("/ec2", l.cloud)
+	l.faultRoutes(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
@@ -166,7 +167,11 @@ func (r *Remote) waitGone(ctx context.Context) error {
 }
 
 func (r *Remote) call(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, nil)
+	return r.send(ctx, method, path, nil)
+}
+
+func (r *Remote) send(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, body)
 	if err != nil {
 		return nil, err
 	}

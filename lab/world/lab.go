@@ -69,16 +69,19 @@ type Lab struct {
 
 	mu       sync.Mutex // guards what Status reads and the loop writes
 	machines map[string]*machine
-	failure  error // of the last pass
+	failure  error           // of the last pass
+	off      map[string]bool // instances that were killed
 
 	services map[string]net.Listener // by VPC, or by ENI and attachment; the loop's own
 	metadata map[string]http.Handler // by instance; the loop's own
+	orders   chan order              // for the loop, from Kill and Reboot
 }
 
 // machine is an instance that has been booted.
 type machine struct {
 	*guest.Guest
 	daemons []Daemon // not started yet
+	booted  bool     // configured, and all daemons started
 }
 
 // root is where all labs keep their state; it goes with the last of them.
@@ -136,6 +139,8 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 		done:     make(chan struct{}),
 		ready:    make(chan struct{}),
 		machines: make(map[string]*machine),
+		off:      make(map[string]bool),
+		orders:   make(chan order),
 		services: make(map[string]net.Listener),
 		metadata: make(map[string]http.Handler),
 	}
@@ -191,9 +196,14 @@ func (l *Lab) Close() error {
 func (l *Lab) run(ctx context.Context) {
 	defer close(l.done)
 	ready := false
+	var ordered order
 	for {
 		changed := l.cloud.Changed()
 		err := l.reconcile(ctx)
+		if ordered.done != nil {
+			ordered.done <- err
+			ordered = order{}
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -214,6 +224,12 @@ func (l *Lab) run(ctx context.Context) {
 			return
 		case <-changed:
 		case <-retry:
+		case o := <-l.orders:
+			if err := o.do(); err != nil {
+				o.done <- err
+			} else {
+				ordered = o
+			}
 		}
 	}
 }

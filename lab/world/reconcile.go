@@ -24,7 +24,7 @@ import (
 func (l *Lab) reconcile(ctx context.Context) error {
 	snap := l.cloud.Snapshot()
 	errs := []error{l.bootGuests(ctx, snap), l.stopGuests(snap)}
-	result, err := l.fabric.Sync(ctx, topology(snap, l.cfg.World.Internet.Hosts))
+	result, err := l.fabric.Sync(ctx, l.powered(topology(snap, l.cfg.World.Internet.Hosts)))
 	errs = append(errs, err, l.serveAll(snap))
 	errs = append(errs, l.reportDevices(snap, result), l.startInstances(ctx, snap, result))
 	return errors.Join(errs...)
@@ -38,7 +38,7 @@ func alive(i ec2sim.Instance) bool {
 func (l *Lab) bootGuests(ctx context.Context, snap ec2sim.Snapshot) error {
 	var errs []error
 	for _, i := range snap.Instances {
-		if !alive(i) || l.machine(i.ID) != nil {
+		if !alive(i) || l.machine(i.ID) != nil || l.isOff(i.ID) {
 			continue
 		}
 		host, _, _ := strings.Cut(i.PrivateDNSName, ".")
@@ -204,7 +204,7 @@ func (l *Lab) startInstances(ctx context.Context, snap ec2sim.Snapshot, r fabric
 	var errs []error
 	for _, i := range snap.Instances {
 		m := l.machine(i.ID)
-		if i.State != ec2sim.StatePending || m == nil {
+		if !alive(i) || m == nil || m.booted {
 			continue
 		}
 		k := slices.IndexFunc(snap.Interfaces, func(e ec2sim.NetworkInterface) bool {
@@ -217,7 +217,10 @@ func (l *Lab) startInstances(ctx context.Context, snap ec2sim.Snapshot, r fabric
 			errs = append(errs, fmt.Errorf("start %s: %w", i.ID, err))
 			continue
 		}
-		errs = append(errs, l.cloud.InstanceRunning(i.ID))
+		m.booted = true
+		if i.State == ec2sim.StatePending { // after a reboot it has been running all the time
+			errs = append(errs, l.cloud.InstanceRunning(i.ID))
+		}
 	}
 	return errors.Join(errs...)
 }

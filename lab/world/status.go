@@ -39,6 +39,7 @@ type InstanceStatus struct {
 	PID     int                  `json:"pid,omitempty"`    // of its init, on the host
 	Socket  string               `json:"socket,omitempty"` // of its control
 	Daemons []guest.DaemonStatus `json:"daemons"`
+	Killed  bool                 `json:"killed,omitempty"` // without power, which EC2 does not know
 }
 
 // ENIStatus is one network interface, with what the fabric dropped of its
@@ -69,7 +70,7 @@ func (l *Lab) Status(ctx context.Context, pid int) (Status, error) {
 	}
 	snap := l.cloud.Snapshot()
 	for _, i := range snap.Instances {
-		in := InstanceStatus{ID: i.ID, Name: i.Name, Type: i.Type, State: i.State, Zone: i.Zone, Region: regionOf(snap, i), Address: i.PrivateIP}
+		in := InstanceStatus{ID: i.ID, Name: i.Name, Type: i.Type, State: i.State, Zone: i.Zone, Region: regionOf(snap, i), Address: i.PrivateIP, Killed: l.isOff(i.ID)}
 		if m := l.machine(i.ID); m != nil {
 			daemons, err := m.Daemons(ctx)
 			if err != nil {
@@ -120,7 +121,11 @@ func (s Status) WriteTables(w io.Writer) error {
 	names := make(map[string]string)
 	for _, i := range s.Instances {
 		names[i.ID] = cmp.Or(i.Name, i.ID)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.Name, "-"), i.ID, i.Type, i.Zone, i.State, i.Address, daemons(i.Daemons))
+		state := i.State
+		if i.Killed {
+			state += " (killed)"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.Name, "-"), i.ID, i.Type, i.Zone, state, i.Address, daemons(i.Daemons))
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintln(t, "ENI\tINSTANCE\tDEVICE\tSTATUS\tPRIMARY\tSECONDARY\tPREFIXES\tDROPPED")

@@ -186,7 +186,7 @@ func transitGateways(snap ec2sim.Snapshot) []fabric.TransitGateway {
 		hub := fabric.TransitGateway{ID: h.ID}
 		for _, a := range snap.TransitAttachments {
 			if a.GatewayID == h.ID {
-				hub.Attachments = append(hub.Attachments, fabric.Attachment{ID: a.ID, VPC: a.VPCID, Table: a.Table})
+				hub.Attachments = append(hub.Attachments, fabric.Attachment{ID: a.ID, VPC: a.VPCID, Table: a.Table, Subnet: a.Subnets[0]})
 			}
 		}
 		for _, t := range snap.TransitTables {

@@ -141,7 +141,7 @@ func text(t fabric.Topology) string {
 	for _, h := range t.TransitGateways {
 		line(0, "%s", h.ID)
 		for _, a := range h.Attachments {
-			line(1, "%s %s %s", a.ID, a.VPC, a.Table)
+			line(1, "%s %s %s %s", a.ID, a.VPC, a.Table, a.Subnet)
 		}
 		tables(h.Tables)
 	}

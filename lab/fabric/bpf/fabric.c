@@ -8,7 +8,10 @@
 //                                        +-> [to_sink]  no way to go: count, drop
 #include "arp.h"
 #include "fabric.h"
+#include "filter.h"
 #include "ipv4.h"
+#include "link.h"
+#include "mtu.h"
 
 #define HEADERS 42 // Ethernet + ARP: the most that from_eni reads
 
@@ -49,18 +52,15 @@ int from_eni(struct __sk_buff *skb)
 SEC("tc")
 int to_eni(struct __sk_buff *skb)
 {
-	struct ethhdr *eth;
-	struct iphdr *ip;
+	int reason;
 
-	if (skb->mark != MARK_TTL_255)
-		return TC_ACT_OK;
-	if (bpf_skb_pull_data(skb, sizeof(*eth) + sizeof(*ip)))
-		return TC_ACT_OK;
-	eth = (void *)(long)skb->data;
-	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) <= (void *)(long)skb->data_end && ip->ttl == 254)
-		raise_ttl(ip);
-	return TC_ACT_OK;
+	if (!skb->ingress_ifindex) // of the VPC namespace itself
+		too_big(skb);
+	reason = filter(skb, IN);
+	if (reason != REASON_NONE)
+		return drop(skb, skb->ifindex, reason);
+	restore_255(skb);
+	return PASS;
 }
 
 // to_sink sees what the routes of the VPC namespace lead nowhere, and charges

@@ -21,6 +21,18 @@
 // scrubs it when the packet leaves for the guest.
 #define MARK_TTL_255 0x80000000u
 
+// The number of the route table that is asked about the packet: the namespace
+// has an "ip rule fwmark" for each. 0 is none, local delivery only.
+#define MARK_TABLE 0x0000ffffu
+
+// skb->mark of a frame that a fault's relay gives back: it goes on where it was
+// taken out, and is not taken out again. Alone in the mark.
+#define MARK_RELAYED 0x40000000u
+
+// PASS hands a packet to the next program of its hook, a fault's if there is
+// one, and else lets it go on.
+#define PASS TC_ACT_UNSPEC
+
 // REASON_MAX leaves room: a new reason does not change the map's layout.
 #define REASON_MAX 32
 
@@ -38,11 +50,26 @@ enum reason {
 	REASON_NO_OWNER,
 	REASON_NOT_ATTACHED,
 	REASON_NO_ROUTE,
+	REASON_LINK_DOWN,
+	REASON_PARTITION,
+	REASON_FAULT,
+	REASON_BLACKHOLE,
+	REASON_NO_PUBLIC_ADDRESS,
+	REASON_MTU,
+	REASON_NO_TRANSLATION,
+	REASON_SG_EGRESS,
+	REASON_SG_INGRESS,
+	REASON_NACL_EGRESS,
+	REASON_NACL_INGRESS,
+	REASON_FRAGMENT,
 };
 
 struct eni {
 	__u8 mac[ETH_ALEN];
 	__u16 flags;
+	__be32 primary; // the address that most packets come from
+	__be32 router; // the implied router's address in the ENI's subnet
+	__u32 table;   // number of the subnet's route table, as in MARK_TABLE
 };
 
 // owned_key finds whether addr (network order) belongs to the ENI. The ifindex
@@ -97,14 +124,19 @@ struct {
 // Unused; they put the types into the object's BTF, where bpf2go finds them.
 const enum reason *reason_in_btf __attribute__((unused));
 
-static __always_inline int drop(struct __sk_buff *skb, __u32 ifindex, __u32 reason)
+static __always_inline void count(__u32 ifindex, __u32 reason, __u32 bytes)
 {
 	struct drops *d = bpf_map_lookup_elem(&drops, &ifindex);
 
 	if (d && reason < REASON_MAX) {
 		d->by_reason[reason].packets++;
-		d->by_reason[reason].bytes += skb->len;
+		d->by_reason[reason].bytes += bytes;
 	}
+}
+
+static __always_inline int drop(struct __sk_buff *skb, __u32 ifindex, __u32 reason)
+{
+	count(ifindex, reason, skb->len);
 	return TC_ACT_SHOT;
 }
 

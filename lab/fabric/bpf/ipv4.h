@@ -7,6 +7,7 @@
 #pragma once
 
 #include "fabric.h"
+#include "filter.h"
 
 #define IN_NET(addr, net, mask) (((addr) & bpf_htonl(mask)) == bpf_htonl(net))
 
@@ -48,6 +49,7 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 ifindex, struct eni
 	struct ethhdr *eth = (void *)(long)skb->data;
 	struct iphdr *ip = (void *)(eth + 1);
 	__u16 total;
+	int reason;
 
 	if ((void *)(ip + 1) > data_end || ip->version != 4 || ip->ihl < 5)
 		return drop(skb, ifindex, REASON_MALFORMED);
@@ -62,7 +64,7 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 ifindex, struct eni
 
 	if (is_multicast(ip->daddr) || (eth->h_dest[0] & 1))
 		return drop(skb, ifindex, REASON_MULTICAST);
-	if ((eni->flags & ENI_SOURCE_DEST_CHECK) && !owns(ifindex, ip->saddr))
+	if ((eni->flags & ENI_SOURCE_DEST_CHECK) && ip->saddr != eni->primary && !owns(ifindex, ip->saddr))
 		return drop(skb, ifindex, REASON_SRC_DST_CHECK);
 	if (is_martian(ip->saddr) || is_multicast(ip->saddr) || is_martian(ip->daddr))
 		return drop(skb, ifindex, REASON_MARTIAN);
@@ -76,13 +78,33 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 ifindex, struct eni
 		return TC_ACT_OK;
 	}
 
+	reason = filter(skb, OUT);
+	if (reason != REASON_NONE)
+		return drop(skb, ifindex, reason);
+
 	// The implied router is no hop. Give back beforehand what the kernel's
 	// forwarding is going to take: a packet that is sent with TTL 1 arrives.
 	// 255 has no room: to_eni gives that one back afterwards. A packet that
 	// circles between a guest and the VPC still ends, by the guest's decrement.
+	skb->mark = eni->table & MARK_TABLE;
 	if (ip->ttl < 255)
 		raise_ttl(ip);
 	else
-		skb->mark = MARK_TTL_255;
+		skb->mark |= MARK_TTL_255;
 	return TC_ACT_OK;
+}
+
+// restore_255 gives back the one of the TTL for which there was no room before
+// the kernel's forwarding.
+static __always_inline void restore_255(struct __sk_buff *skb)
+{
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (!(skb->mark & MARK_TTL_255) || bpf_skb_pull_data(skb, sizeof(*eth) + sizeof(*ip)))
+		return;
+	eth = (void *)(long)skb->data;
+	ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) <= (void *)(long)skb->data_end && ip->ttl == 254)
+		raise_ttl(ip);
 }
