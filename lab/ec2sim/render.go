@@ -65,7 +65,7 @@ type xmlVPCBlock struct {
 func (s *state) showVPC(v VPC) xmlVPC {
 	return xmlVPC{
 		VPCID: v.ID, OwnerID: s.cfg.Account, State: "available", CIDR: v.CIDRs[0].String(),
-		CIDRs: setOf(v.CIDRs, func(p netip.Prefix) xmlVPCBlock { return showVPCBlock(v, p) }),
+		CIDRs:       setOf(v.CIDRs, func(p netip.Prefix) xmlVPCBlock { return showVPCBlock(v, p) }),
 		DHCPOptions: "default", Tenancy: "default", Tags: showTags(v.Tags),
 	}
 }

@@ -62,7 +62,11 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 		}
 	})
 	mux.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) { cancel() })
-	mux.Handle("/ec2", l.cloud)
+	// The Query protocol has one path, "/".
+	mux.HandleFunc("/ec2", func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = "/"
+		l.cloud.ServeHTTP(w, r)
+	})
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
