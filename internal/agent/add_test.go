@@ -99,6 +99,7 @@ func TestAddWaits(t *testing.T) {
 func TestAddIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := emptyHandlers(t, &nodeState{enis: primary()}, small(t))
+		h.cfg.MaxENIs = 1 // or a second ENI would be a hope
 		h.supply.begin(ipam.Change{Kind: ipam.AssignAddresses, ENI: "eni-0", Count: 1})
 		start := time.Now()
 		done := make(chan *cniapi.Error)

@@ -51,10 +51,7 @@ type nodeState struct {
 // setENIs takes what EC2 says of the node's ENIs and makes the kernel follow.
 // Pods get addresses only of ENIs whose device is there.
 func (n *nodeState) setENIs(enis []vpc.ENI) error {
-	if err := n.observe(enis); err != nil {
-		return err
-	}
-	if err := n.converge(); err != nil {
+	if err := n.follow(enis); err != nil {
 		return err
 	}
 	var ready []vpc.ENI
@@ -68,6 +65,21 @@ func (n *nodeState) setENIs(enis []vpc.ENI) error {
 			"addr", a.Addr, "container", a.Owner.ContainerID)
 	}
 	return nil
+}
+
+// follow observes and converges. A pod's namespace may end in between and take
+// its device along, which the next look will see.
+func (n *nodeState) follow(enis []vpc.ENI) error {
+	const tries = 10
+	for i := 1; ; i++ {
+		err := n.observe(enis)
+		if err == nil {
+			err = n.converge()
+		}
+		if i == tries || !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+	}
 }
 
 // start does what a new agent must do once: the nftables table is replaced
@@ -139,12 +151,19 @@ func (n *nodeState) missing() []string {
 }
 
 func (n *nodeState) snapshot() intent.Snapshot {
+	s := n.withoutPods()
+	for _, p := range n.pods {
+		s.Pods = append(s.Pods, p)
+	}
+	return s
+}
+
+// withoutPods is enough of the snapshot for the delta of one pod, and costs the
+// same whatever their number.
+func (n *nodeState) withoutPods() intent.Snapshot {
 	s := intent.Snapshot{Native: n.native, MTU: n.cfg.MTU}
 	for _, e := range n.enis {
 		s.ENIs = append(s.ENIs, intent.ENI{ENI: e, Slot: slot(e), Device: n.devices[e.MAC]})
-	}
-	for _, p := range n.pods {
-		s.Pods = append(s.Pods, p)
 	}
 	return s
 }
@@ -295,7 +314,7 @@ func (n *nodeState) attach(p node.Attachment, r request) error {
 	if err := n.kernel.Wire(n.wiring(p, r)); err != nil {
 		return err
 	}
-	delta := diff.Compare(nil, intent.Pod(n.snapshot(), p))
+	delta := diff.Compare(nil, intent.Pod(n.withoutPods(), p))
 	err := n.kernel.Apply(delta)
 	if errors.Is(err, unix.ENOENT) {
 		// Something that the pod's objects refer to is gone: mend, try again.
@@ -361,7 +380,7 @@ func (n *nodeState) unwire(p node.Attachment) error {
 	if p.Addr.IsValid() {
 		// What is not there any more is no error: a device that went with its
 		// namespace took its route along.
-		if err := n.kernel.Apply(diff.Compare(intent.Pod(n.snapshot(), wired), nil)); err != nil {
+		if err := n.kernel.Apply(diff.Compare(intent.Pod(n.withoutPods(), wired), nil)); err != nil {
 			return err
 		}
 	}
@@ -388,7 +407,7 @@ func (n *nodeState) check(r request) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range diff.Compare(all, intent.Pod(n.snapshot(), p)) {
+	for _, c := range diff.Compare(all, intent.Pod(n.withoutPods(), p)) {
 		if c.Verb != diff.Remove { // the others are not this pod's
 			return fmt.Errorf("the node's kernel differs: %s", c)
 		}
