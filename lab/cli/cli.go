@@ -42,6 +42,9 @@ type Env struct {
 // ErrUsage marks what the caller has to mend before anything is done.
 var ErrUsage = errors.New("usage")
 
+// errInterrupted is the outcome of a command that was told to end.
+var errInterrupted = errors.New("interrupted")
+
 // ExitError is the exit status of a command that ran inside an instance.
 type ExitError struct{ Status int }
 
@@ -72,7 +75,11 @@ func Run(ctx context.Context, env Env, args []string) error {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	return root.ExecuteContext(ctx)
+	err := root.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted // what broke off where is nobody's concern
+	}
+	return err
 }
 
 // options are the flags of every command.

@@ -54,7 +54,10 @@ func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err erro
 		// Also after Ctrl-C, whose ctx has ended.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
 		defer cancel()
-		err = errors.Join(err, o.down(end))
+		if downErr := o.down(end); downErr != nil {
+			fmt.Fprintf(o.Stderr, "fairway-lab: end lab %s: %v\n", w.Name, downErr)
+			err = errors.Join(err, downErr)
+		}
 	}()
 	var pods []Pod
 	start := time.Now()
