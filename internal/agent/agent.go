@@ -59,6 +59,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 		native:  a.native,
 		devices: make(map[vpc.MAC]string),
 		pods:    make(map[ipam.Owner]node.Attachment),
+		records: make(map[ipam.Owner]store.Record),
 		cooling: make(map[netip.Addr]time.Time),
 	}
 	if err := n.restore(); err != nil {

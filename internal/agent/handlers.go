@@ -84,9 +84,26 @@ func (h *handlers) add(ctx context.Context, c *cniserver.Call) cniserver.Reply {
 		news := h.supply.news()
 		var p node.Attachment
 		var r request
+		var o outlook
 		err := h.do(ctx, func(n *nodeState) (err error) {
 			r = n.request(c)
 			p, err = n.add(r)
+			exhausted := errors.Is(err, ipam.ErrExhausted)
+			switch {
+			case exhausted && !waiting:
+				waiting = true
+				h.supply.wait()
+			case !exhausted && waiting:
+				// Here and not when the call ends: a plan that is made in
+				// between would ask EC2 for a pod that is served.
+				waiting = false
+				h.supply.waitDone()
+			}
+			if exhausted {
+				// From the same state that had no address: a moment later
+				// there may be one, and nothing left to plan.
+				o = h.outlook(n)
+			}
 			return err
 		})
 		if !errors.Is(err, ipam.ErrExhausted) {
@@ -96,45 +113,40 @@ func (h *handlers) add(ctx context.Context, c *cniserver.Call) cniserver.Reply {
 			}
 			return cniserver.Reply{Result: result(c, p, r.mtu)}
 		}
-		if !waiting {
-			waiting = true
-			h.supply.wait()
-		}
-		refusal, hope, free := h.outlook()
-		if !hope {
-			return cniserver.Reply{Err: cniserver.NoAddress(refusal, "the pod is tried again by its runtime; `fairway-lab status` or EC2 show the node's ENIs")}
+		if !o.hope {
+			return cniserver.Reply{Err: cniserver.NoAddress(o.refusal, "the runtime tries the pod again; EC2 shows the node's ENIs and addresses")}
 		}
 		var cooled <-chan time.Time
-		if !free.IsZero() {
-			cooled = time.After(time.Until(free))
+		if !o.free.IsZero() {
+			cooled = time.After(time.Until(o.free))
 		}
 		select {
 		case <-news:
 		case <-cooled:
 		case <-deadline.C:
-			return cniserver.Reply{Err: cniserver.NoAddress(refusal, "waited "+h.cfg.AddWait.String()+" for one; the pod is tried again by its runtime")}
+			return cniserver.Reply{Err: cniserver.NoAddress(o.refusal, "waited "+h.cfg.AddWait.String()+" for one; the runtime tries the pod again")}
 		case <-ctx.Done():
 			return cniserver.Reply{Err: cniserver.TryAgainLater("the agent is ending", ctx.Err().Error())}
 		}
 	}
 }
 
-// outlook says why there is no address now, whether to hope for one within the
-// time an ADD waits, and when the next one has cooled down, if that is in time.
-func (h *handlers) outlook() (refusal string, hope bool, free time.Time) {
-	err := h.loop.do(context.Background(), func(n *nodeState) {
-		now := n.now()
-		s, t := h.supply.state(n, h.self), targets(h.cfg)
-		refusal = ipam.Refusal(s, t, now)
-		if next := s.Pool.NextFree; !next.IsZero() && next.Sub(now) < h.cfg.AddWait {
-			free = next
-		}
-		hope = !free.IsZero() || len(s.InFlight) > 0 || len(ipam.Plan(s, t, now)) > 0
-	})
-	if err != nil {
-		return err.Error(), false, time.Time{}
+// outlook is what an ADD that found no address has to expect.
+type outlook struct {
+	refusal string    // why there is none
+	hope    bool      // whether one may come within the time that an ADD waits
+	free    time.Time // when the next one has cooled down, if that is in time
+}
+
+func (h *handlers) outlook(n *nodeState) outlook {
+	now := n.now()
+	s, t := h.supply.state(n, h.self), targets(h.cfg)
+	o := outlook{refusal: ipam.Refusal(s, t, now)}
+	if next := s.Pool.NextFree; !next.IsZero() && next.Sub(now) < h.cfg.AddWait {
+		o.free = next
 	}
-	return refusal, hope, free
+	o.hope = !o.free.IsZero() || len(s.InFlight) > 0 || len(ipam.Plan(s, t, now)) > 0
+	return o
 }
 
 // fail turns an error into the plugin's; nil is success. Errors that are
@@ -147,7 +159,7 @@ func (h *handlers) fail(c *cniserver.Call, err error) cniserver.Reply {
 		return cniserver.Reply{Err: cniserver.InterfaceTaken(c)}
 	case errors.Is(err, errUnknownAttachment):
 		return cniserver.Reply{Err: cniserver.UnknownContainer(c)}
-	case errors.Is(err, errNotReady), errors.Is(err, context.Canceled):
+	case errors.Is(err, errNotReady), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return cniserver.Reply{Err: cniserver.TryAgainLater(err.Error(), "")}
 	}
 	h.log.Error("cni call failed", "command", c.Command, "container", c.ContainerID, "interface", c.IfName,

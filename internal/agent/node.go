@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-cni/fairway/internal/core/diff"
 	"github.com/fairway-cni/fairway/internal/core/intent"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
@@ -35,10 +37,12 @@ type nodeState struct {
 	store  *store.Store
 	pool   *ipam.Pool
 
-	enis    []vpc.ENI                      // as EC2 said last
+	enis    []vpc.ENI                      // as EC2 said last, those that we manage
+	others  []vpc.ENI                      // and those that we do not
 	native  []netip.Prefix                 // what the VPC says, and the user
 	devices map[vpc.MAC]string             // names by MAC
 	pods    map[ipam.Owner]node.Attachment // as the records say
+	records map[ipam.Owner]store.Record    // of what is held
 	cooling map[netip.Addr]time.Time       // records to remove, and when
 
 	replayAt time.Time // when to look into the spool again
@@ -47,14 +51,11 @@ type nodeState struct {
 // setENIs takes what EC2 says of the node's ENIs and makes the kernel follow.
 // Pods get addresses only of ENIs whose device is there.
 func (n *nodeState) setENIs(enis []vpc.ENI) error {
-	if err := n.observe(enis); err != nil {
-		return err
-	}
-	if err := n.converge(); err != nil {
+	if err := n.follow(enis); err != nil {
 		return err
 	}
 	var ready []vpc.ENI
-	for _, e := range enis {
+	for _, e := range n.enis {
 		if n.devices[e.MAC] != "" {
 			ready = append(ready, e)
 		}
@@ -64,6 +65,21 @@ func (n *nodeState) setENIs(enis []vpc.ENI) error {
 			"addr", a.Addr, "container", a.Owner.ContainerID)
 	}
 	return nil
+}
+
+// follow observes and converges. A pod's namespace may end in between and take
+// its device along, which the next look will see.
+func (n *nodeState) follow(enis []vpc.ENI) error {
+	const tries = 10
+	for i := 1; ; i++ {
+		err := n.observe(enis)
+		if err == nil {
+			err = n.converge()
+		}
+		if i == tries || !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+	}
 }
 
 // start does what a new agent must do once: the nftables table is replaced
@@ -86,19 +102,20 @@ func (n *nodeState) observe(enis []vpc.ENI) error {
 	if err != nil {
 		return err
 	}
-	n.enis = enis
+	n.enis, n.others = managed(enis)
 	n.devices = make(map[vpc.MAC]string, len(devices))
 	veths := make(map[string]bool)
 	for _, d := range devices {
-		if d.Group == node.LinkGroup {
+		switch {
+		case d.Group == node.LinkGroup:
 			veths[d.Name] = true
-		} else {
+		case n.devices[d.MAC] == "": // a VLAN or bridge on top has the same MAC, and came later
 			n.devices[d.MAC] = d.Name
 		}
 	}
 	for owner, p := range n.pods {
 		p.Wired, p.Slot = veths[p.Veth], 0
-		for _, e := range enis {
+		for _, e := range n.enis {
 			if e.Owns(p.Addr) {
 				p.Slot = slot(e)
 			}
@@ -106,6 +123,20 @@ func (n *nodeState) observe(enis []vpc.ENI) error {
 		n.pods[owner] = p
 	}
 	return nil
+}
+
+// managed parts the ENIs that give pods addresses from the others of the
+// instance: those on further network cards, and those without an IPv4 address
+// (EFA only). The others take their places, and are left alone.
+func managed(enis []vpc.ENI) (ours, others []vpc.ENI) {
+	for _, e := range enis {
+		if e.CardIndex == 0 && e.Primary.IsValid() {
+			ours = append(ours, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	return ours, others
 }
 
 // missing lists the ENIs whose device has not appeared.
@@ -120,12 +151,19 @@ func (n *nodeState) missing() []string {
 }
 
 func (n *nodeState) snapshot() intent.Snapshot {
+	s := n.withoutPods()
+	for _, p := range n.pods {
+		s.Pods = append(s.Pods, p)
+	}
+	return s
+}
+
+// withoutPods is enough of the snapshot for the delta of one pod, and costs the
+// same whatever their number.
+func (n *nodeState) withoutPods() intent.Snapshot {
 	s := intent.Snapshot{Native: n.native, MTU: n.cfg.MTU}
 	for _, e := range n.enis {
 		s.ENIs = append(s.ENIs, intent.ENI{ENI: e, Slot: slot(e), Device: n.devices[e.MAC]})
-	}
-	for _, p := range n.pods {
-		s.Pods = append(s.Pods, p)
 	}
 	return s
 }
@@ -142,6 +180,16 @@ func (n *nodeState) converge() error {
 		return err
 	}
 	changes := diff.Compare(have, want)
+	if slices.ContainsFunc(changes, func(c diff.Change) bool { return c.Key == node.Admission{}.Key() }) {
+		n.log.Warn("the nftables table was damaged by someone; it is restored whole")
+		if err := n.kernel.ResetFilter(want); err != nil {
+			return err
+		}
+		if have, err = n.kernel.Read(want); err != nil {
+			return err
+		}
+		changes = diff.Compare(have, want)
+	}
 	if len(changes) > 0 {
 		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String())
 	}
@@ -162,7 +210,9 @@ func (n *nodeState) restore() error {
 	} else if err != nil {
 		return err
 	}
+	byAddr := make(map[netip.Addr]store.Record)
 	for _, r := range records {
+		byAddr[r.Addr] = r
 		owner := ipam.Owner{ContainerID: r.ContainerID, IfName: r.IfName}
 		if r.Held() {
 			restored.Held = append(restored.Held, ipam.Assignment{Owner: owner, Addr: r.Addr, ENI: r.ENI})
@@ -176,6 +226,7 @@ func (n *nodeState) restore() error {
 	}
 	for _, a := range restored.Held {
 		if got, ok := n.pool.Lookup(a.Owner); ok && got.Addr == a.Addr {
+			n.records[a.Owner] = byAddr[a.Addr]
 			n.pods[a.Owner] = node.Attachment{ContainerID: a.Owner.ContainerID, IfName: a.Owner.IfName,
 				Addr: a.Addr, Veth: node.VethName(a.Owner.ContainerID, a.Owner.IfName)}
 		}
@@ -239,10 +290,11 @@ func (n *nodeState) hold(r request) (node.Attachment, error) {
 		if p.Slot == 0 {
 			return p, fmt.Errorf("hold %s: %w", a.Addr, errNotReady)
 		}
-		err = n.store.Put(store.Record{
+		record := store.Record{
 			Addr: a.Addr, ENI: a.ENI, ContainerID: p.ContainerID, IfName: p.IfName, NetNS: r.netnsPath,
 			HostVeth: p.Veth, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
-		})
+		}
+		err = n.store.Put(record)
 		if errors.Is(err, store.ErrHeld) {
 			n.log.Error("the records say that somebody else holds a free address; it stays out of use", "addr", a.Addr, "error", err)
 			n.pool.Reserve(a.Addr)
@@ -250,6 +302,7 @@ func (n *nodeState) hold(r request) (node.Attachment, error) {
 		}
 		if err == nil {
 			delete(n.cooling, a.Addr)
+			n.records[r.owner] = record
 		}
 		return p, err
 	}
@@ -261,7 +314,15 @@ func (n *nodeState) attach(p node.Attachment, r request) error {
 	if err := n.kernel.Wire(n.wiring(p, r)); err != nil {
 		return err
 	}
-	if err := n.kernel.Apply(diff.Compare(nil, intent.Pod(n.snapshot(), p))); err != nil {
+	delta := diff.Compare(nil, intent.Pod(n.withoutPods(), p))
+	err := n.kernel.Apply(delta)
+	if errors.Is(err, unix.ENOENT) {
+		// Something that the pod's objects refer to is gone: mend, try again.
+		if err = n.converge(); err == nil {
+			err = n.kernel.Apply(delta)
+		}
+	}
+	if err != nil {
 		return errors.Join(err, n.unwire(p))
 	}
 	n.pods[r.owner] = p
@@ -280,6 +341,7 @@ func (n *nodeState) forget(owner ipam.Owner, addr netip.Addr) {
 		n.log.Error("remove address record; the address stays out of use until the container is deleted", "addr", addr, "error", err)
 		return
 	}
+	delete(n.records, owner)
 	n.pool.Cancel(owner)
 }
 
@@ -297,13 +359,14 @@ func (n *nodeState) del(owner ipam.Owner) error {
 		return nil
 	}
 	now := n.now()
-	if err := n.store.Put(store.Record{
-		Addr: a.Addr, ENI: a.ENI, ContainerID: owner.ContainerID, IfName: owner.IfName,
-		HostVeth: p.Veth, CreatedAt: now, ReleasedAt: now,
-	}); err != nil {
+	record := n.records[owner]
+	record.Addr, record.ENI, record.ContainerID, record.IfName = a.Addr, a.ENI, owner.ContainerID, owner.IfName
+	record.ReleasedAt = now
+	if err := n.store.Put(record); err != nil {
 		return err
 	}
 	delete(n.pods, owner)
+	delete(n.records, owner)
 	n.pool.Release(owner, now)
 	n.cooling[a.Addr] = now.Add(n.cfg.CoolDown)
 	return nil
@@ -317,7 +380,7 @@ func (n *nodeState) unwire(p node.Attachment) error {
 	if p.Addr.IsValid() {
 		// What is not there any more is no error: a device that went with its
 		// namespace took its route along.
-		if err := n.kernel.Apply(diff.Compare(intent.Pod(n.snapshot(), wired), nil)); err != nil {
+		if err := n.kernel.Apply(diff.Compare(intent.Pod(n.withoutPods(), wired), nil)); err != nil {
 			return err
 		}
 	}
@@ -344,7 +407,7 @@ func (n *nodeState) check(r request) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range diff.Compare(all, intent.Pod(n.snapshot(), p)) {
+	for _, c := range diff.Compare(all, intent.Pod(n.withoutPods(), p)) {
 		if c.Verb != diff.Remove { // the others are not this pod's
 			return fmt.Errorf("the node's kernel differs: %s", c)
 		}

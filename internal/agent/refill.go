@@ -24,6 +24,7 @@ type refill struct {
 	supply *supply
 
 	failures map[ipam.Kind]int
+	resyncAt time.Time // pods that come and go must not put it off
 }
 
 // identity is what the agent knows of its instance.
@@ -40,6 +41,9 @@ const (
 	// deviceInterval is how often the kernel is looked at for a device that
 	// EC2 says is attached. It usually takes a few seconds.
 	deviceInterval = 100 * time.Millisecond
+	// deviceWait is how long one may take: the worst that others measured in
+	// production is 150 s; an address that is late by a resync is no harm.
+	deviceWait = 30 * time.Second
 	// firstPause and longestPause bound the wait after a refusal; it doubles.
 	firstPause   = time.Second
 	longestPause = time.Minute
@@ -47,9 +51,13 @@ const (
 
 // run is the refill loop. It ends with ctx.
 func (r *refill) run(ctx context.Context) {
+	r.resyncAt = r.now().Add(resyncInterval)
 	for ctx.Err() == nil {
-		worked := r.once(ctx)
-		if worked {
+		if !r.now().Before(r.resyncAt) {
+			r.resync(ctx)
+			r.resyncAt = r.now().Add(resyncInterval)
+		}
+		if r.once(ctx) {
 			continue
 		}
 		wait := time.NewTimer(r.pause())
@@ -57,7 +65,6 @@ func (r *refill) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-r.supply.kick:
 		case <-wait.C:
-			r.resync(ctx)
 		}
 		wait.Stop()
 	}
@@ -66,11 +73,11 @@ func (r *refill) run(ctx context.Context) {
 // pause is how long there is nothing to do: until a refused action may be tried
 // again, or the next resync.
 func (r *refill) pause() time.Duration {
-	pause := resyncInterval
+	pause := r.resyncAt.Sub(r.now())
 	for _, b := range r.supply.blocks() {
 		pause = min(pause, max(b.Until.Sub(r.now()), deviceInterval))
 	}
-	return pause
+	return max(pause, 0)
 }
 
 // once carries out one planned change, and reports whether there was one.
@@ -87,7 +94,7 @@ func (r *refill) once(ctx context.Context) bool {
 	r.supply.begin(c)
 	enis, err := r.apply(ctx, c)
 	if err == nil {
-		err = r.settle(ctx, enis)
+		err = r.settle(ctx, enis, deviceWait)
 	}
 	r.supply.end(r.verdict(c, err))
 	return true
@@ -119,9 +126,10 @@ func (r *refill) apply(ctx context.Context, c ipam.Change) ([]vpc.ENI, error) {
 }
 
 // settle hands the ENIs to the node loop and waits for devices that are on
-// their way, as EC2 attaches before the kernel sees anything.
-func (r *refill) settle(ctx context.Context, enis []vpc.ENI) error {
-	deadline := r.now().Add(longestPause)
+// their way, as EC2 attaches before the kernel sees anything, but no longer than
+// patience.
+func (r *refill) settle(ctx context.Context, enis []vpc.ENI, patience time.Duration) error {
+	deadline := r.now().Add(patience)
 	for {
 		var missing []string
 		var fault error
@@ -137,7 +145,7 @@ func (r *refill) settle(ctx context.Context, enis []vpc.ENI) error {
 			return nil
 		}
 		if r.now().After(deadline) {
-			return fmt.Errorf("wait for devices of %v: none appeared within %s", missing, longestPause)
+			return fmt.Errorf("devices of %v have not appeared after %s", missing, patience)
 		}
 		select {
 		case <-ctx.Done():
@@ -151,10 +159,10 @@ func (r *refill) settle(ctx context.Context, enis []vpc.ENI) error {
 func (r *refill) resync(ctx context.Context) {
 	enis, err := r.cloud.ENIs(ctx, r.self.instanceID)
 	if err == nil {
-		err = r.settle(ctx, enis)
+		err = r.settle(ctx, enis, 0)
 	}
 	if err != nil && ctx.Err() == nil {
-		r.log.Error("resync with ec2", "error", err, "advice", ec2.Advice(err))
+		r.log.Error("compare with ec2 and the kernel", "error", err, "advice", ec2.Advice(err))
 	}
 }
 

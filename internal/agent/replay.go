@@ -2,11 +2,9 @@ package agent
 
 import (
 	"errors"
-	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi"
-	"github.com/fairway-cni/fairway/internal/edge/store"
 )
 
 // replay carries out the releases that the plugin left while no agent answered,
@@ -22,14 +20,10 @@ func (n *nodeState) replay() error {
 	if len(entries) == 0 {
 		return nil
 	}
-	made, err := n.made()
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, e := range entries {
 		owner := ipam.Owner{ContainerID: e.ContainerID, IfName: e.IfName}
-		if made[owner].After(e.Time) {
+		if n.records[owner].CreatedAt.After(e.Time) {
 			n.log.Info("spool names an attachment that was made again since; it stays", "container", e.ContainerID, "interface", e.IfName)
 		} else {
 			if err := n.del(owner); err != nil {
@@ -41,20 +35,4 @@ func (n *nodeState) replay() error {
 		errs = append(errs, cniapi.RemoveSpool(e))
 	}
 	return errors.Join(errs...)
-}
-
-// made says when each attachment was made, as the records have it.
-func (n *nodeState) made() (map[ipam.Owner]time.Time, error) {
-	records, err := n.store.All()
-	var bad *store.BadRecordsError
-	if err != nil && !errors.As(err, &bad) { // the bad ones were logged by restore
-		return nil, err
-	}
-	m := make(map[ipam.Owner]time.Time)
-	for _, r := range records {
-		if r.Held() {
-			m[ipam.Owner{ContainerID: r.ContainerID, IfName: r.IfName}] = r.CreatedAt
-		}
-	}
-	return m, nil
 }

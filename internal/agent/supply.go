@@ -99,6 +99,7 @@ func (s *supply) state(n *nodeState, self identity) ipam.State {
 		InstanceType: self.instanceType,
 		Limits:       self.limits,
 		ENIs:         n.enis,
+		Others:       n.others,
 		Pool:         n.pool.Stats(n.now()),
 		Waiting:      s.waiting,
 		InFlight:     append([]ipam.Change(nil), s.flight...),

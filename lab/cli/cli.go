@@ -42,6 +42,9 @@ type Env struct {
 // ErrUsage marks what the caller has to mend before anything is done.
 var ErrUsage = errors.New("usage")
 
+// errInterrupted is the outcome of a command that was told to end.
+var errInterrupted = errors.New("interrupted")
+
 // ExitError is the exit status of a command that ran inside an instance.
 type ExitError struct{ Status int }
 
@@ -72,7 +75,11 @@ func Run(ctx context.Context, env Env, args []string) error {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	return root.ExecuteContext(ctx)
+	err := root.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted // what broke off where is nobody's concern
+	}
+	return err
 }
 
 // options are the flags of every command.
@@ -101,7 +108,7 @@ kernel feature; exec and pod exec give their command's own.`,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if os.Geteuid() != 0 && cmd.Name() != "help" {
+			if os.Geteuid() != 0 && cmd.Name() != "help" && !cmd.HasSubCommands() {
 				return fmt.Errorf("%w: root is missing: the lab makes namespaces and devices; run it with sudo", ErrUsage)
 			}
 			if o.name != "" {
@@ -112,6 +119,7 @@ kernel feature; exec and pod exec give their command's own.`,
 			return nil
 		},
 	}
+	group(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", ErrUsage, err) })
 	root.PersistentFlags().StringVar(&o.name, "lab", "", "name of the lab (default: the one that runs)")
 	root.AddCommand(
@@ -119,6 +127,18 @@ kernel feature; exec and pod exec give their command's own.`,
 		flowsCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), runtimeCommand(o),
 	)
 	return root
+}
+
+// group makes a command of commands: alone it prints its help, and a name that
+// is none of them is wrong usage.
+func group(cmd *cobra.Command) {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return fmt.Errorf("%w: no command %q; see %s --help", ErrUsage, args[0], cmd.CommandPath())
+	}
 }
 
 // arguments is cobra's argument check with our exit status.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/probe"
 	"github.com/fairway-cni/fairway/lab/world"
 )
@@ -52,7 +54,10 @@ func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err erro
 		// Also after Ctrl-C, whose ctx has ended.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
 		defer cancel()
-		err = errors.Join(err, o.down(end))
+		if downErr := o.down(end); downErr != nil {
+			fmt.Fprintf(o.Stderr, "fairway-lab: end lab %s: %v\n", w.Name, downErr)
+			err = errors.Join(err, downErr)
+		}
 	}()
 	var pods []Pod
 	start := time.Now()
@@ -70,11 +75,7 @@ func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err erro
 	}
 	fmt.Fprintf(o.Stdout, "%d pods in %.1f s.\n\n", len(pods), time.Since(start).Seconds())
 
-	r, _, err := o.remote()
-	if err != nil {
-		return err
-	}
-	s, err := r.Status(ctx)
+	s, err := o.settledStatus(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,6 +88,27 @@ func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err erro
 	}
 	fmt.Fprintln(o.Stdout, report.String())
 	return o.verdict(w, pods, report, keep)
+}
+
+// settledStatus waits a little until no ENI is on its way any more: the agents
+// go on filling their pools after the last pod has its address.
+func (o *options) settledStatus(ctx context.Context) (world.Status, error) {
+	r, _, err := o.remote()
+	if err != nil {
+		return world.Status{}, err
+	}
+	for deadline := time.Now().Add(patience); ; {
+		s, err := r.Status(ctx)
+		onTheWay := func(e world.ENIStatus) bool { return e.Status == ec2sim.StatusAttaching }
+		if err != nil || time.Now().After(deadline) || !slices.ContainsFunc(s.ENIs, onTheWay) {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return world.Status{}, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func (o *options) blank() error {

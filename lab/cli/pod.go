@@ -30,6 +30,7 @@ func podCommand(o *options) *cobra.Command {
 		Use:   "pod",
 		Short: "Make pods as a container runtime does: a namespace each, and the CNI plugin",
 	}
+	group(root)
 	add := &cobra.Command{
 		Use:   "add INSTANCE POD...",
 		Short: "Make pods in an instance; the name POD{1..9} stands for several",
@@ -124,9 +125,6 @@ const maxExpansion = 10000
 
 // expand turns p{1..3} into p1 p2 p3: a shell without braces does not.
 func expand(args []string) ([]string, error) {
-	if err := podNames(args); err != nil {
-		return nil, err
-	}
 	var names []string
 	for _, a := range args {
 		var from, to int
@@ -135,7 +133,7 @@ func expand(args []string) ([]string, error) {
 			names = append(names, a)
 			continue
 		}
-		if shut < open {
+		if shut < open || strings.ContainsAny(a[shut+1:], "{}") {
 			return nil, fmt.Errorf("%w: pod name %q: must be NAME or NAME{1..9}", ErrUsage, a)
 		}
 		if n, err := fmt.Sscanf(a[open:shut+1], "{%d..%d}", &from, &to); n != 2 || err != nil || to < from || to-from >= maxExpansion {
@@ -144,6 +142,9 @@ func expand(args []string) ([]string, error) {
 		for i := from; i <= to; i++ {
 			names = append(names, fmt.Sprintf("%s%d%s", a[:open], i, a[shut+1:]))
 		}
+	}
+	if err := podNames(names); err != nil {
+		return nil, err
 	}
 	return names, nil
 }

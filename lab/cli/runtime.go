@@ -102,11 +102,11 @@ func (o *options) addPods(ctx context.Context, r *runtime.Runtime, names []strin
 	}
 }
 
-// podName checks what becomes part of a path and of CNI_ARGS.
-func podNames(args []string) error {
-	for _, n := range args {
-		if n == "" || n[0] == '-' {
-			return fmt.Errorf("%w: pod name %q: must not be empty or begin with '-'", ErrUsage, n)
+// podNames checks what becomes part of a path and of CNI_ARGS.
+func podNames(names []string) error {
+	for _, n := range names {
+		if !runtime.ValidName(n) {
+			return fmt.Errorf("%w: pod name %q: want a-z, 0-9 and \"-\", a letter or digit at both ends, at most 63", ErrUsage, n)
 		}
 	}
 	return nil

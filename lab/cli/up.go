@@ -154,7 +154,7 @@ func (o *options) startDetached(ctx context.Context, w *world.World, file string
 	err = child.Start()
 	pipe.Close()
 	if err != nil {
-		return fmt.Errorf("start lab: %w", err)
+		return errors.Join(fmt.Errorf("start lab: %w", err), world.Sweep(w.Name))
 	}
 	done := progress(o.Stderr, "starting lab "+w.Name)
 	defer done()

@@ -40,7 +40,9 @@ func hold(dir, cgroup string) int {
 		return 1
 	}
 	fmt.Println(g.PID())
-	select {}
+	for { // until it is killed; `select {}` is a deadlock to a program without cgo
+		_, _ = unix.Poll(nil, -1)
+	}
 }
 
 // place gives the directories of a guest of this test.

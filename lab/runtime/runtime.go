@@ -117,6 +117,9 @@ func New(c Config) *Runtime {
 	return &Runtime{config: c, cni: libcni.NewCNIConfigWithCacheDir(c.BinDirs, c.CacheDir, run)}
 }
 
+// ValidName says whether a pod may be called so.
+func ValidName(name string) bool { return podName.MatchString(name) }
+
 var podName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1123, and a safe file name
 
 func checkName(name string) error {

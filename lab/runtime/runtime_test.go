@@ -98,7 +98,9 @@ func plugin(command string) int {
 		return pluginFail(conf.CNIVersion, 100, err.Error())
 	}
 	if _, err := os.Stat(filepath.Join(conf.Directory, "block-"+command)); err == nil {
-		select {}
+		for { // `select {}` is a deadlock to a program without cgo
+			_, _ = unix.Poll(nil, -1)
+		}
 	}
 	if why, err := os.ReadFile(filepath.Join(conf.Directory, "fail-"+command)); err == nil {
 		return pluginFail(conf.CNIVersion, 11, string(why))

@@ -62,7 +62,11 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 		}
 	})
 	mux.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) { cancel() })
-	mux.Handle("/ec2", l.cloud)
+	// The Query protocol has one path, "/".
+	mux.HandleFunc("/ec2", func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = "/"
+		l.cloud.ServeHTTP(w, r)
+	})
 	l.faultRoutes(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
@@ -108,10 +112,7 @@ func (r *Remote) Down(ctx context.Context, name string) error {
 	if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNotRunning, name)
 	}
-	if _, err := r.call(ctx, http.MethodPost, "/stop"); err != nil && !errors.Is(err, ErrNotRunning) {
-		return err
-	}
-	if err := r.waitGone(ctx); err != nil {
+	if err := r.stop(ctx); err != nil {
 		return err
 	}
 	cgroup, err := Cgroup(name)
@@ -143,9 +144,12 @@ func Sweep(name string) error {
 	return reap(dir, cgroup)
 }
 
-// waitGone waits until nobody holds the lab's lock: its process has ended.
-func (r *Remote) waitGone(ctx context.Context) error {
+// stop asks the lab to end until nobody holds its lock: its process is gone. It
+// asks more than once, as a lab that is starting does not listen yet, and one
+// that is dying breaks off.
+func (r *Remote) stop(ctx context.Context) error {
 	for {
+		_, refused := r.call(ctx, http.MethodPost, "/stop")
 		f, err := os.Open(filepath.Join(r.dir, lockName))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -160,7 +164,7 @@ func (r *Remote) waitGone(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the lab to end: %w", ctx.Err())
+			return errors.Join(fmt.Errorf("wait for the lab to end: %w", ctx.Err()), refused)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -126,6 +126,9 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := sweepOut(cfg.Dir, cgroup); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	f, err := fabric.New(fabric.Config{Services: []netip.Addr{MetadataAddr.Addr(), EC2Addr.Addr()}})
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -166,6 +169,27 @@ func takeLock(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("%w: %s is locked; use `fairway-lab down` first", ErrRunning, dir), lock.Close())
 	}
 	return lock, nil
+}
+
+// sweepOut removes what a lab of the same name left when it was killed: the lock
+// is ours, so it does not run.
+func sweepOut(dir, cgroup string) error {
+	if err := guest.Reap("", cgroup); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read lab directory: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what a killed lab left: %w", err)
+		}
+	}
+	return nil
 }
 
 // Cloud is the lab's EC2, to be called in-process.

@@ -125,7 +125,7 @@ func (s Status) WriteTables(w io.Writer) error {
 		if i.Killed {
 			state += " (killed)"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.Name, "-"), i.ID, i.Type, i.Zone, state, i.Address, daemons(i.Daemons))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.Name, "-"), i.ID, i.Type, i.Zone, state, orDash(i.Address), daemons(i.Daemons))
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintln(t, "ENI\tINSTANCE\tDEVICE\tSTATUS\tPRIMARY\tSECONDARY\tPREFIXES\tDROPPED")
@@ -140,6 +140,14 @@ func (s Status) WriteTables(w io.Writer) error {
 		fmt.Fprintf(w, "\nnot as asked for: %s\n", s.Failure)
 	}
 	return nil
+}
+
+// orDash is for a terminated instance, which has no address.
+func orDash(a netip.Addr) string {
+	if !a.IsValid() {
+		return "-"
+	}
+	return a.String()
 }
 
 func daemons(ds []guest.DaemonStatus) string {
@@ -165,8 +173,12 @@ func addresses(addrs []netip.Addr) string {
 		}
 		run := sorted[i].String()
 		if j > i {
-			last := sorted[j].As4()
-			run += fmt.Sprintf("-%d", last[3])
+			first, last := sorted[i].As4(), sorted[j].As4()
+			if [3]byte(first[:]) == [3]byte(last[:]) {
+				run += fmt.Sprintf("-%d", last[3])
+			} else {
+				run += "-" + sorted[j].String()
+			}
 		}
 		runs = append(runs, run)
 		i = j + 1

@@ -31,8 +31,8 @@ func sysctls(s Snapshot) []node.Object {
 //	mark n ---> rule 110 ---> table 1000+n: native prefixes via the subnet's router
 //	from its primary address ---> rule 120 ---> the same table
 //
-// The primary ENI's device and address are the operating system's: the node
-// had them before us and keeps them after us.
+// The primary ENI's address is the operating system's: the node had it before us
+// and keeps it after us.
 func forENI(s Snapshot, e ENI) []node.Object {
 	objects := []node.Object{
 		node.MarkChain{Name: e.Slot.Chain(), Mark: e.Slot.Mark(), Mask: node.MarkMask},
@@ -46,11 +46,11 @@ func forENI(s Snapshot, e ENI) []node.Object {
 			Table: e.Slot.Table(), Dst: p, Gateway: e.Gateway(), Link: e.Device, OnLink: true,
 		})
 	}
+	objects = append(objects, node.Link{Name: e.Device, MTU: s.MTU, Up: true})
 	if e.DeviceIndex == 0 && e.CardIndex == 0 {
 		return objects
 	}
 	return append(objects,
-		node.Link{Name: e.Device, MTU: s.MTU, Up: true},
 		node.Address{Link: e.Device, Prefix: netip.PrefixFrom(e.Primary, e.Subnet.Bits())},
 		node.Rule{Priority: node.FromRulePriority, From: netip.PrefixFrom(e.Primary, 32), Table: e.Slot.Table()})
 }

@@ -6,11 +6,14 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/node"
 )
 
-// podTable is what the table of local pods holds whatever pods there are: the
-// rule that looks it up, and an unreachable for every address the VPC delivers
+// podTable is what is there for local pods whatever pods there are: the
+// frame of the pods' keys, the rule that looks the table up, and an unreachable for every address the VPC delivers
 // to this node for pods.
 func podTable(s Snapshot) []node.Object {
-	objects := []node.Object{node.Rule{Priority: node.PodRulePriority, Table: node.PodTable}}
+	objects := []node.Object{
+		node.Admission{},
+		node.Rule{Priority: node.PodRulePriority, Table: node.PodTable},
+	}
 	for _, e := range s.ENIs {
 		for _, a := range e.Secondary {
 			objects = append(objects, unreachable(netip.PrefixFrom(a, a.BitLen())))

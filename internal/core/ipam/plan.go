@@ -207,7 +207,7 @@ func (s State) full(capacity int, t Targets, now time.Time) string {
 		return text + fmt.Sprintf("; the configured maximum of %s holds it below the %d of the type: raise it, or use a larger instance type",
 			plural(t.MaxENIs, "ENI"), s.Limits.ENIs)
 	}
-	return text + "; use a larger instance type or prefix delegation"
+	return text + "; use a larger instance type"
 }
 
 // room is how many more addresses the ENI may have once all under way is done.

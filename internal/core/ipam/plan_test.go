@@ -151,13 +151,13 @@ func TestRefusal(t *testing.T) {
 		want     string
 	}{
 		{"full", State{ENIs: full, Pool: Stats{Total: 27, Assigned: 27}}, Targets{}, 27,
-			"node is full: 27 of 27 addresses of m5.large in use; use a larger instance type or prefix delegation"},
+			"node is full: 27 of 27 addresses of m5.large in use; use a larger instance type"},
 		{"full, some cooling", State{ENIs: full, Pool: Stats{Total: 27, Assigned: 25, Cooling: 2, NextFree: t0.Add(11500 * time.Millisecond)}}, Targets{}, 27,
-			"node is full: 25 of 27 addresses of m5.large in use, 2 cooling down (the next is free in 12s); use a larger instance type or prefix delegation"},
+			"node is full: 25 of 27 addresses of m5.large in use, 2 cooling down (the next is free in 12s); use a larger instance type"},
 		{"the configured maximum", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}}, Targets{MaxENIs: 1}, 9,
 			"node is full: 9 of 9 addresses of m5.large in use; the configured maximum of 1 ENI holds it below the 3 of the type: raise it, or use a larger instance type"},
 		{"others take places", State{ENIs: full[:2], Others: full[2:], Pool: Stats{Total: 18, Assigned: 18}}, Targets{}, 18,
-			"node is full: 18 of 18 addresses of m5.large in use; 1 ENI of the instance not managed here; use a larger instance type or prefix delegation"},
+			"node is full: 18 of 18 addresses of m5.large in use; 1 ENI of the instance not managed here; use a larger instance type"},
 		{"growing", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}, InFlight: []Change{{Kind: AssignAddresses, ENI: "eni-0", Count: 1, Why: "0 free, want 1"}}}, Targets{}, 27,
 			"no free address yet: 1 change under way, the first to assign 1 address to eni-0: 0 free, want 1"},
 		{"refused", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}, Blocked: map[Kind]Block{CreateENI: {Until: t0.Add(30 * time.Second), Reason: "subnet-a has no free address"}}}, Targets{}, 27,

@@ -176,6 +176,17 @@ func (c MarkChain) String() string {
 }
 func (c MarkChain) Rank() Rank { return RankChain }
 
+// Admission is the frame that pods' keys hang in: the hook that every packet
+// from a pod passes, and the rules that drop what has no key. It is whole or it
+// is not there.
+type Admission struct{}
+
+func (Admission) Key() string { return "chains prerouting and from-pod" }
+func (Admission) String() string {
+	return "chains prerouting and from-pod { iifname . saddr vmap @pods; drop }"
+}
+func (Admission) Rank() Rank { return RankChain }
+
 // PodKey admits the packets of one pod: what comes in by its host-side device
 // with its address, and nothing else, goes on to its ENI's chain.
 type PodKey struct {

@@ -157,7 +157,7 @@ func Advice(err error) string {
 	case e.Code == "NetworkInterfaceLimitExceeded":
 		return "ask AWS to raise the quota \"Network interfaces per Region\", or delete ENIs that nobody uses"
 	case errors.Is(e, ErrLimit):
-		return "the instance type allows no more: use a larger instance type or prefix delegation, and see whether somebody else added ENIs or addresses"
+		return "the instance type allows no more: use a larger instance type, and see whether somebody else added ENIs or addresses"
 	case errors.Is(e, ErrNotFound):
 		return "it was deleted, or EC2 does not know it everywhere yet; if it lasts, check the region and the id"
 	case errors.Is(e, ErrUnreachable):

@@ -96,7 +96,7 @@ func TestSimulatedGrowth(t *testing.T) {
 	if s.Pool.Assigned != 27 || len(s.ENIs) != 3 {
 		t.Errorf("full with %+v on %d ENIs, want 27 on 3", s.Pool, len(s.ENIs))
 	}
-	const want = "node is full: 27 of 27 addresses of m5.large in use; use a larger instance type or prefix delegation"
+	const want = "node is full: 27 of 27 addresses of m5.large in use; use a larger instance type"
 	if got := ipam.Refusal(s, targets, now); got != want {
 		t.Errorf("refusal %q", got)
 	}

@@ -38,8 +38,8 @@ func Features() []Feature {
 		{"IPv4 forwarding switch", "2.2", "the node routes for its pods",
 			func(k *Kernel) error { return k.probeFile("net/ipv4/ip_forward") }},
 		{"veth created with its peer in another namespace", "3.0", "a move afterwards costs 15 ms", nil},
-		{"device switches by netlink (IFLA_INET_CONF)", "2.6.39", "set up in the same batch as the device", nil},
-		{"deletion of links by group", "3.10", "any number of dead links in one request", nil},
+		{"device switches by netlink (IFLA_INET_CONF)", "2.6.38", "set up in the same batch as the device", nil},
+		{"deletion of links by group", "4.1", "any number of dead links in one request", nil},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -251,6 +252,28 @@ func TestKernelHoldsWhatIntentSays(t *testing.T) {
 		}
 	})
 
+	step(t, "a damaged filter is noticed, and restored whole", func() {
+		for _, damage := range []func(){
+			func() { k.nft.FlushChain(&nftables.Chain{Table: table(), Name: chainPod}) },
+			func() { k.nft.DelTable(table()) },
+		} {
+			damage()
+			if err := k.nft.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			want := intent.Desired(s)
+			have, err := k.Read(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(diff.Compare(have, want), func(c diff.Change) bool { return c.Key == node.Admission{}.Key() }) {
+				t.Error("the damage was not noticed")
+			}
+			converge(t, k, s)
+			settled(t, k, s)
+		}
+	})
+
 	step(t, "a released pod leaves nothing", func() {
 		gone := s.Pods[1]
 		s.Pods = s.Pods[:1]
@@ -365,10 +388,17 @@ func TestWireRefusals(t *testing.T) {
 	})
 	step(t, "an index that is taken", func() {
 		other := newPod(t)
-		k.next = firstIndex // as an agent that has just started
+		before, err := netlink.LinkByName(one.Veth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.next = before.Attrs().Index // as an agent that has just started
 		w := Wiring{Attachment: attachment("three", "10.0.1.8", 1), MTU: 9001, NetNS: other.ns, Netlink: other.nl}
 		if err := k.Wire(w); err != nil {
 			t.Fatal(err)
+		}
+		if err := errors.Join(k.Verify(w), k.Verify(one)); err != nil {
+			t.Error(err)
 		}
 	})
 	step(t, "a foreign device of our name is not touched", func() {

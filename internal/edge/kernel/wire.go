@@ -35,20 +35,45 @@ type Wiring struct {
 // is left from an attachment that was released, it goes first.
 func (k *Kernel) Wire(w Wiring) error {
 	for tries := 0; ; tries++ {
-		index := int32(k.next)
-		k.next++
-		err := k.wire(w, index)
+		index, err := k.freeIndex()
+		if err != nil {
+			return err
+		}
+		err = k.wire(w, index)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, unix.EBUSY) && tries < 1000:
-			// The index is taken: by a pod of an agent before us.
+			// The index is taken in the pod's namespace.
 		case errors.Is(err, unix.EEXIST) && tries < 1000:
 			if err := k.clearName(w); err != nil {
 				return err
 			}
 		default:
 			return err
+		}
+	}
+}
+
+// freeIndex is the next interface index that no device of the node has: those
+// of an agent before us are still there. It must be free before the batch is
+// sent, because the requests in it that follow a refused one are carried out
+// all the same, on whatever device has the index. Nobody else picks from here.
+func (k *Kernel) freeIndex() (int32, error) {
+	for {
+		index := int32(k.next)
+		k.next++
+		name, err := unix.NewIfreq("lo") // overwritten; an empty one is refused
+		if err != nil {
+			return 0, err
+		}
+		name.SetUint32(uint32(index))
+		err = unix.IoctlIfreq(k.route.fd, unix.SIOCGIFNAME, name)
+		if errors.Is(err, unix.ENODEV) {
+			return index, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("look up link %d: %w", index, err)
 		}
 	}
 }

@@ -1,0 +1,95 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fairway-cni/fairway/lab/cli"
+	"github.com/fairway-cni/fairway/lab/fabric"
+	"github.com/fairway-cni/fairway/lab/guest"
+)
+
+var update = flag.Bool("update", false, "rewrite what the scripts compare with; read what changed before committing it")
+
+// programs is the directory of the three programs, built once.
+var programs string
+
+func TestMain(m *testing.M) {
+	guest.MaybeInit()
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "fairway-scenarios-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		programs = dir
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// build makes the programs as `make build` does. Others than root run them too.
+func build(dir string) error {
+	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "./cmd/...")
+	c.Dir = filepath.Join("..", "..")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+func program(name string) string { return filepath.Join(programs, name) }
+
+// needLab skips a test where no lab can run.
+func needLab(t *testing.T) {
+	t.Helper()
+	err := guest.Check()
+	if err == nil {
+		err = fabric.Probe()
+	}
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scratchLab is a lab name that nothing else on the machine has: other runs of
+// the same test, say.
+func scratchLab(story string) string {
+	const most = 20 // bytes of a lab's name
+	name := fmt.Sprintf("t%d-%s", os.Getpid(), strings.ToLower(story))
+	return strings.Trim(name[:min(len(name), most)], "-")
+}
+
+func TestScripts(t *testing.T) {
+	needLab(t)
+	p := cli.Scripts(context.Background(), cli.Env{
+		Program: program("fairway-lab"), BinDirs: []string{programs}, Term: "dumb",
+	})
+	p.Dir, p.UpdateScripts = ".", *update
+	p.Setup = func(env *testscript.Env) error {
+		// WORK is the directory of the script: script-two-pods.
+		story := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+		env.Setenv("LAB", scratchLab(story))
+		env.Setenv("FAIRWAY_LAB", program("fairway-lab"))
+		return nil
+	}
+	testscript.Run(t, p)
+}
