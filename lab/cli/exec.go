@@ -21,11 +21,11 @@ status is the command's.`,
   fairway-lab exec node-a -- aws ec2 describe-network-interfaces`,
 		Args: arguments(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, s, err := o.instance(cmd.Context(), args[0])
+			c, in, s, err := o.instance(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			status, err := c.Exec(cmd.Context(), o.inside(s, args[1:]))
+			status, err := c.Exec(cmd.Context(), o.inside(s, in, args[1:]))
 			if err != nil {
 				return err
 			}
@@ -35,8 +35,8 @@ status is the command's.`,
 }
 
 // inside is a command for an instance with our own standard files.
-func (o *options) inside(s world.Status, argv []string) guest.Cmd {
-	env := append(world.Env(s.Region, s.Path), "TERM="+o.Term)
+func (o *options) inside(s world.Status, in world.InstanceStatus, argv []string) guest.Cmd {
+	env := append(world.Env(in.Region, s.Path), "TERM="+o.Term)
 	return guest.Cmd{Argv: argv, Env: env, Dir: "/", Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Signals: o.Signals}
 }
 

@@ -105,12 +105,12 @@ CNI plugin the attachments of containers that are not there any more.`,
 			Example: `  fairway-lab pod exec node-a web -- cat /proc/net/fib_trie`,
 			Args:    arguments(cobra.MinimumNArgs(3)),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				c, _, s, err := o.instance(cmd.Context(), args[0])
+				c, in, s, err := o.instance(cmd.Context(), args[0])
 				if err != nil {
 					return err
 				}
 				argv := append([]string{programIn(s, o.Program), "runtime", "exec", "--", args[1]}, args[2:]...)
-				status, err := c.Exec(cmd.Context(), o.inside(s, argv))
+				status, err := c.Exec(cmd.Context(), o.inside(s, in, argv))
 				if err != nil {
 					return err
 				}
@@ -160,7 +160,7 @@ func (o *options) pods(ctx context.Context, instance string, args []string) ([]P
 		return nil, err
 	}
 	defer r.Close()
-	command := o.inside(s, append([]string{programIn(s, o.Program), "runtime"}, args...))
+	command := o.inside(s, in, append([]string{programIn(s, o.Program), "runtime"}, args...))
 	command.Stdin, command.Stdout = nil, w
 	out := make(chan []byte, 1)
 	go func() {

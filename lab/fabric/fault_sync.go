@@ -266,10 +266,10 @@ func (f *Fabric) syncWire(n *vpcNet, e ENI) error {
 // syncFilters attaches and detaches the programs of faults at an ENI's device.
 func (f *Fabric) syncFilters(n *vpcNet, link netlink.Link, taps map[Direction]tap, partition bool) error {
 	objs := f.wires.objs
-	err := n.filter(link, netlink.HANDLE_MIN_EGRESS, beforeMain, objs.Check, 0, taps[In].index != 0 || partition)
+	err := n.filter(link, hook{netlink.HANDLE_MIN_EGRESS, beforeMain, 0}, objs.Check, taps[In].index != 0 || partition)
 	return errors.Join(err,
-		n.filter(link, netlink.HANDLE_MIN_INGRESS, beforeMain, objs.TakeOut, taps[Out].index, taps[Out].index != 0),
-		n.filter(link, netlink.HANDLE_MIN_EGRESS, afterMain, objs.TakeOut, taps[In].index, taps[In].index != 0))
+		n.filter(link, hook{netlink.HANDLE_MIN_INGRESS, beforeMain, taps[Out].index}, objs.TakeOut, taps[Out].index != 0),
+		n.filter(link, hook{netlink.HANDLE_MIN_EGRESS, afterMain, taps[In].index}, objs.TakeOut, taps[In].index != 0))
 }
 
 // newWire makes the taps and starts the relays.
@@ -329,7 +329,7 @@ func (f *Fabric) newTap(n *vpcNet, eni string, d Direction, index int) (_ *os.Fi
 	if err := errors.Join(
 		n.nl.LinkSetAlias(link, fmt.Sprintf("relay of faults, %s of %s", d, eni)),
 		n.nl.LinkSetTxQLen(link, tapQueue),
-		n.filter(link, netlink.HANDLE_MIN_INGRESS, mainPriority, prog, f.ports[eni].index, true),
+		n.filter(link, hook{netlink.HANDLE_MIN_INGRESS, mainPriority, f.ports[eni].index}, prog, true),
 		n.nl.LinkSetUp(link),
 	); err != nil {
 		return nil, fmt.Errorf("set up tap %s: %w", name, err)
@@ -337,9 +337,16 @@ func (f *Fabric) newTap(n *vpcNet, eni string, d Direction, index int) (_ *os.Fi
 	return file, nil
 }
 
-// filter makes sure that a program is attached at a priority with a class, or
-// that nothing is.
-func (v *vpcNet) filter(l netlink.Link, parent uint32, priority uint16, prog *ebpf.Program, class int, wanted bool) error {
+// hook is a place for a program on a device.
+type hook struct {
+	parent   uint32 // ingress or egress
+	priority uint16
+	class    int // for the program to read
+}
+
+// filter makes sure that a program is attached at a hook, or that nothing is.
+func (v *vpcNet) filter(l netlink.Link, at hook, prog *ebpf.Program, wanted bool) error {
+	parent, priority, class := at.parent, at.priority, at.class
 	info, err := prog.Info()
 	if err != nil {
 		return fmt.Errorf("inspect bpf program: %w", err)

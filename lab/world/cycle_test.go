@@ -266,7 +266,7 @@ func cycle(ctx context.Context, n int, dir, name string, s seen) (err error) {
 	if err := l.Fabric().SetFaults(ctx, faults); err != nil {
 		return err
 	}
-	if err := reach(l, instances[0], instances[1]); err != nil {
+	if err := reaches(l, instances[0], instances[1]); err != nil {
 		return err
 	}
 	if err := awaitPod(ctx, l, instances[0].ID); err != nil {

@@ -28,11 +28,6 @@ import (
 	"github.com/fairway-cni/fairway/lab/guest"
 )
 
-func TestMain(m *testing.M) {
-	guest.MaybeInit()
-	os.Exit(m.Run())
-}
-
 const smallWorld = `
 vpcs:
   - {name: main, cidr: 10.0.0.0/16, subnets: [{name: a, cidr: 10.0.1.0/24}, {name: b, cidr: 10.0.2.0/24, zone: b}]}

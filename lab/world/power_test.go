@@ -24,8 +24,8 @@ import (
 	"github.com/fairway-cni/fairway/lab/guest"
 )
 
-// patience bounds every wait for something that must happen.
-const patience = 10 * time.Second
+// bootPatience bounds every wait for something that must happen.
+const bootPatience = 10 * time.Second
 
 // podVariable makes this program what a node's daemons are to a host: it holds a
 // network namespace, mounted under /run, until it is killed.
@@ -102,8 +102,8 @@ func startLab(ctx context.Context, name, dir string) (*Lab, error) {
 	select {
 	case <-l.Ready():
 		return l, nil
-	case <-time.After(patience):
-		return nil, errors.Join(fmt.Errorf("not ready within %s: %w", patience, l.Failure()), l.Close())
+	case <-time.After(bootPatience):
+		return nil, errors.Join(fmt.Errorf("not ready within %s: %w", bootPatience, l.Failure()), l.Close())
 	}
 }
 
@@ -136,9 +136,9 @@ func mustStart(t *testing.T) *Lab {
 
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !done(); {
+	for end := time.Now().Add(bootPatience); !done(); {
 		if time.Now().After(end) {
-			t.Fatalf("waited %s for: %s", patience, what)
+			t.Fatalf("waited %s for: %s", bootPatience, what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -169,7 +169,7 @@ func shell(t *testing.T, l *Lab, instance, script string) guest.ExitStatus {
 }
 
 // reach opens TCP from one instance to the other and closes it.
-func reach(l *Lab, from, to ec2sim.Instance) error {
+func reaches(l *Lab, from, to ec2sim.Instance) error {
 	var ln net.Listener
 	address := net.JoinHostPort(to.PrivateIP.String(), "8080")
 	if err := netns.Do(l.machine(to.ID).NetNS(), func() (err error) {
@@ -180,7 +180,7 @@ func reach(l *Lab, from, to ec2sim.Instance) error {
 	}
 	defer ln.Close()
 	return netns.Do(l.machine(from.ID).NetNS(), func() error {
-		c, err := net.DialTimeout("tcp4", address, patience)
+		c, err := net.DialTimeout("tcp4", address, bootPatience)
 		if err != nil {
 			return err
 		}
@@ -204,7 +204,7 @@ func TestKillAndReboot(t *testing.T) {
 	if s := shell(t, l, "node-a", "touch /run/mark /etc/mark"); s.Code != 0 {
 		t.Fatal(s)
 	}
-	if err := reach(l, b, a); err != nil {
+	if err := reaches(l, b, a); err != nil {
 		t.Fatal(err)
 	}
 	before := enis(t, l)
@@ -265,7 +265,7 @@ func TestKillAndReboot(t *testing.T) {
 	if diff := cmp.Diff(before, enis(t, l)); diff != "" {
 		t.Errorf("ENIs after the reboot (-before +after):\n%s", diff)
 	}
-	if err := reach(l, b, a); err != nil {
+	if err := reaches(l, b, a); err != nil {
 		t.Errorf("after the reboot: %v", err)
 	}
 	// One that runs can be rebooted too.
@@ -274,7 +274,7 @@ func TestKillAndReboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-second.Done()
-	if err := reach(l, a, b); err != nil {
+	if err := reaches(l, a, b); err != nil {
 		t.Errorf("after the second reboot: %v", err)
 	}
 	if err := l.Kill(t.Context(), "nobody"); !errors.Is(err, ErrNoInstance) {
