@@ -146,12 +146,12 @@ func TestLabFromWorld(t *testing.T) {
 	}
 	want := []string{
 		"INSTANCE  ID                   TYPE      ZONE        STATE    ADDRESS   DAEMONS",
-		"one       i-0bd64a5d9adefe000  m5.large  eu-west-1a  running  10.0.1.4  sleeper running, talker ended: exit status 3",
-		"two       i-0088712be8a582fca  m5.large  eu-west-1b  running  10.0.2.4",
+		"one       i-0c4ca37b7f8ad8aff  m5.large  eu-west-1a  running  10.0.1.4  sleeper running, talker ended: exit status 3",
+		"two       i-0808475f02ee37363  m5.large  eu-west-1b  running  10.0.2.4",
 		"",
 		"ENI                    INSTANCE  DEVICE  STATUS    PRIMARY   SECONDARY   PREFIXES  DROPPED",
-		"eni-063cbe1e459320dd7  one       ens5    attached  10.0.1.4  10.0.1.5-6",
-		"eni-050f5647d2380309d  two       ens5    attached  10.0.2.4",
+		"eni-06aa9d61435dbe63e  one       ens5    attached  10.0.1.4  10.0.1.5-6",
+		"eni-01120b3d00955f032  two       ens5    attached  10.0.2.4",
 	}
 	if d := cmp.Diff(want, lines); d != "" {
 		t.Errorf("status (-want +got):\n%s", d)
