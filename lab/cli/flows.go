@@ -23,8 +23,9 @@ func flowsCommand(o *options) *cobra.Command {
 		Use:   "flows",
 		Short: "Open TCP from every pod to every pod and instance, and show the matrix",
 		Long: `Open TCP from every pod to every other pod and to every instance, and from
-every instance to every pod, and show who reached whom. A flow counts if the
-answer came from the right end, which saw the sender's own address.`,
+every instance to every pod, and show who reached whom; where there are no
+pods, between the instances. A flow counts if the answer came from the right
+end, which saw the sender's own address.`,
 		Example: `  fairway-lab flows`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +70,7 @@ func (o *options) flows(ctx context.Context) (probe.Report, error) {
 	var pairs []probe.Pair
 	for from := range ends {
 		for to := range ends {
-			if from != to && (from >= nodes || to >= nodes) {
+			if from != to && (from >= nodes || to >= nodes || len(pods) == 0) {
 				pairs = append(pairs, probe.Pair{From: from, To: to})
 			}
 		}
