@@ -420,6 +420,30 @@ func TestIdleTimeouts(t *testing.T) {
 	}
 }
 
+// A packet that passes keeps its flow from idling.
+func TestFlowIsSeen(t *testing.T) {
+	l := newFilterLab(t, eniA(), eniB())
+	l.a.Groups = []string{"sg-out"}
+	l.vpc.Groups = []SecurityGroup{{ID: "sg-out", Egress: []GroupRule{allRule}}}
+	l.sync()
+	last := func() (ms uint64) {
+		l.passes(l.ab(UDP, udp(4000, 53)))
+		for _, flow := range flowsOf(t, l.f) {
+			ms = flow.Last
+		}
+		return ms
+	}
+	first := last()
+	waitFor(t, "the flow's time to go on", func() bool { return last() > first })
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		t.Fatal(err)
+	}
+	if ms := uint64(now.Nano() / 1e6); first > ms || first+uint64(time.Minute.Milliseconds()) < ms {
+		t.Errorf("a flow of just now was last seen at %d ms, and it is %d ms", first, ms)
+	}
+}
+
 func TestFragments(t *testing.T) {
 	l := newFilterLab(t, eniA(), eniB())
 	l.b.Groups = []string{"sg-in"}
@@ -442,9 +466,6 @@ func TestFragments(t *testing.T) {
 	l.dropped(fragment(3, 54, 2), Fragment, l.b)
 	l.dropped(ipFrame(macA, "10.0.1.10", "10.0.2.10", 17, 0, make([]byte, 7)), Malformed, l.b)
 	l.dropped(ipFrame(macA, "10.0.1.10", "10.0.2.10", 6, 0, make([]byte, 13)), Malformed, l.b)
-	// What is behind the packet in its frame is none of it.
-	padded := append(ipFrame(macA, "10.0.1.10", "10.0.2.10", 17, 0, udp(4000, 53)[:7]), make([]byte, 20)...)
-	l.dropped(padded, Malformed, l.b)
 	// The other direction's are others, and so are those that come half a minute later.
 	back := ipFrame(macB, "10.0.2.10", "10.0.1.10", 17, 2, make([]byte, 8))
 	back[19], back[24], back[25] = 1, 0, 0
@@ -463,6 +484,11 @@ func TestFragments(t *testing.T) {
 	l.b.Groups = nil
 	l.sync()
 	l.passes(fragment(4, 0, 2))
+	// What is behind the packet in its frame is none of it.
+	l.a.Groups = []string{"sg-out"}
+	l.vpc.Groups = []SecurityGroup{{ID: "sg-out", Egress: []GroupRule{allRule}}}
+	l.sync()
+	l.dropped(append(ipFrame(macA, "10.0.1.10", "10.0.2.10", 17, 0, udp(4000, 53)[:7]), make([]byte, 20)...), Malformed, l.a)
 }
 
 func binary16(b []byte, v uint16) { b[0], b[1] = byte(v>>8), byte(v) }

@@ -35,15 +35,37 @@ struct {
 	__uint(max_entries, 4096);
 } fragments SEC(".maps");
 
-static __always_inline int follows_first(struct packet *p, struct fragment_key *key, __u64 now)
+static __always_inline void fragment_key(struct fragment_key *key, struct packet *p, __u32 dir)
 {
-	struct fragment *first = bpf_map_lookup_elem(&fragments, key);
+	key->ifindex = p->key.ifindex;
+	key->local = p->key.local;
+	key->remote = p->key.remote;
+	key->id = p->frag_id;
+	key->protocol = p->key.protocol;
+	key->dir = dir;
+}
 
+static __always_inline int follows_first(struct packet *p, __u32 dir, __u64 now)
+{
+	struct fragment_key key = {};
+	struct fragment *first;
+
+	fragment_key(&key, p, dir);
+	first = bpf_map_lookup_elem(&fragments, &key);
 	if (!first || now - first->at > FRAGMENT_TIME)
 		return 0;
 	p->key.lport = first->lport;
 	p->key.rport = first->rport;
 	return 1;
+}
+
+static __always_inline void remember_first(struct packet *p, __u32 dir, __u64 now)
+{
+	struct fragment first = { .at = now, .lport = p->key.lport, .rport = p->key.rport };
+	struct fragment_key key = {};
+
+	fragment_key(&key, p, dir);
+	bpf_map_update_elem(&fragments, &key, &first, BPF_ANY);
 }
 
 static __always_inline int decide(struct __sk_buff *skb, struct filter *f, struct packet *p, __u32 dir, __u64 now)
@@ -65,7 +87,6 @@ static __always_inline int decide(struct __sk_buff *skb, struct filter *f, struc
 // and changes nothing of the packet that a pointer into it would notice.
 static __always_inline int filter(struct __sk_buff *skb, __u32 dir)
 {
-	struct fragment_key fragment = {};
 	struct packet p = {};
 	__u32 ifindex = skb->ifindex;
 	struct filter *f = bpf_map_lookup_elem(&filters, &ifindex);
@@ -83,23 +104,14 @@ static __always_inline int filter(struct __sk_buff *skb, __u32 dir)
 		return REASON_NONE;
 
 	now = now_ms();
-	fragment.ifindex = ifindex;
-	fragment.local = p.key.local;
-	fragment.remote = p.key.remote;
-	fragment.id = p.frag_id;
-	fragment.protocol = p.key.protocol;
-	fragment.dir = dir;
 	if (p.later_fragment) {
-		if (!follows_first(&p, &fragment, now) && (f->flags & ~FILTER_LOG))
+		if (!follows_first(&p, dir, now) && (f->flags & ~FILTER_LOG))
 			reason = REASON_FRAGMENT;
 	} else {
 		reason = decide(skb, f, &p, dir, now);
 	}
-	if (reason == REASON_NONE && p.first_fragment) {
-		struct fragment first = { .at = now, .lport = p.key.lport, .rport = p.key.rport };
-
-		bpf_map_update_elem(&fragments, &fragment, &first, BPF_ANY);
-	}
+	if (reason == REASON_NONE && p.first_fragment)
+		remember_first(&p, dir, now);
 	if (f->flags & FILTER_LOG)
 		log_packet(skb, &p, dir, reason, now);
 	return reason;
