@@ -344,7 +344,8 @@ type hook struct {
 	class    int // for the program to read
 }
 
-// filter makes sure that a program is attached at a hook, or that nothing is.
+// filter makes sure that a program is attached at a hook, or that nothing is: by
+// clsact and cls_bpf, as attaching by tcx would hold RTNL for 10 ms.
 func (v *vpcNet) filter(l netlink.Link, at hook, prog *ebpf.Program, wanted bool) error {
 	parent, priority, class := at.parent, at.priority, at.class
 	info, err := prog.Info()

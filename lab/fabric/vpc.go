@@ -322,51 +322,10 @@ func (v *vpcNet) syncEnd(d end, have netlink.Link) error {
 // after it.
 const mainPriority = 10
 
-// attach puts a program on a device, by clsact and cls_bpf: attaching by tcx
-// would hold RTNL for 10 ms. class is for the program to read; 0 is none.
+// attach puts a program of the VPC's own rules on a device. class is for the
+// program to read; 0 is none.
 func (v *vpcNet) attach(l netlink.Link, prog *ebpf.Program, parent uint32, class Reason) error {
-	info, err := prog.Info()
-	if err != nil {
-		return fmt.Errorf("inspect bpf program: %w", err)
-	}
-	id, _ := info.ID()
-	filters, err := dump(func() ([]netlink.Filter, error) { return v.nl.FilterList(l, parent) })
-	if err != nil {
-		return fmt.Errorf("list tc filters: %w", err)
-	}
-	for _, f := range filters {
-		if b, ok := f.(*netlink.BpfFilter); ok && b.Id == int(id) && b.DirectAction && b.ClassId == uint32(class) {
-			return nil
-		}
-	}
-	qdisc := &netlink.GenericQdisc{
-		QdiscType: "clsact",
-		QdiscAttrs: netlink.QdiscAttrs{
-			LinkIndex: l.Attrs().Index,
-			Handle:    netlink.MakeHandle(0xffff, 0),
-			Parent:    netlink.HANDLE_CLSACT,
-		},
-	}
-	if err := v.nl.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add clsact qdisc: %w", err)
-	}
-	filter := &netlink.BpfFilter{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: l.Attrs().Index,
-			Parent:    parent,
-			Handle:    1,
-			Priority:  mainPriority,
-			Protocol:  unix.ETH_P_ALL,
-		},
-		Fd:           prog.FD(),
-		Name:         info.Name,
-		DirectAction: true,
-		ClassId:      uint32(class),
-	}
-	if err := v.nl.FilterReplace(filter); err != nil {
-		return fmt.Errorf("attach bpf program %s: %w", info.Name, err)
-	}
-	return nil
+	return v.filter(l, hook{parent, mainPriority, int(class)}, prog, true)
 }
 
 // removeLinks deletes all of them with one wait.
