@@ -16,7 +16,6 @@ const (
 	RankSysctl Rank = iota
 	RankLink
 	RankAddress
-	RankNeighbor
 	RankRoute
 	RankRule
 	RankChain
