@@ -107,6 +107,10 @@ var actions = map[string]action{
 	"DisableTransitGatewayRouteTablePropagation": act(parseTie, disablePropagation, renderPropagation("disabled")),
 	"GetTransitGatewayRouteTableAssociations":    act(parseHubSearch, hubTies(associatedSpokes), renderAssociations),
 	"GetTransitGatewayRouteTablePropagations":    act(parseHubSearch, hubTies(propagatingSpokes), renderPropagations),
+
+	"CreateFlowLogs":   act(parseCreateFlowLogs, createFlowLogs, renderFlowLogsMade),
+	"DeleteFlowLogs":   act(parseDeleteFlowLogs, deleteFlowLogs, renderFlowLogsDeleted),
+	"DescribeFlowLogs": act(queryBy("FlowLogId"), describeFlowLogs, renderFlowLogs),
 }
 
 func queryBy(ids string) func(form) Query {

@@ -130,6 +130,8 @@ type Snapshot struct {
 	TransitGateways    []TransitGateway
 	TransitAttachments []TransitAttachment
 	TransitTables      []TransitRouteTable // with the propagated routes
+
+	FlowLogs []FlowLog
 }
 
 func (v VPC) clone() VPC {
