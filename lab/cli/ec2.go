@@ -225,7 +225,7 @@ func choose(found []world.Object, p param, region string) (world.Object, error) 
 		}
 	}
 	if len(here) == 0 {
-		return world.Object{}, fmt.Errorf("%s=%s: %s is in %s, and the call is done in %s; choose with --region", p.name, p.value, found[0].ID, found[0].Region, region)
+		return world.Object{}, fmt.Errorf("%s=%s: %s is in %s, and the call is done in %s; use --region %s, or a name of %s", p.name, p.value, found[0].ID, found[0].Region, region, found[0].Region, region)
 	}
 	best := slices.MinFunc(here, func(a, b world.Object) int { return rank(a) - rank(b) })
 	var ids []string

@@ -76,7 +76,7 @@ func TestEC2Names(t *testing.T) {
 		{"CreateRoute NatGatewayId=@out", "the lab has no nat gateway", ""},
 		{"CreateTags ResourceId.1=@nobody", "nothing has this name", ""},
 		{"RunInstances SubnetId=@a SecurityGroupId.1=@right/default", "sg-2 is in us-east-1, and the call is done in eu-west-1", ""},
-		{"--region=eu-west-1 CreateSubnet VpcId=@right", "vpc-2 is in us-east-1, and the call is done in eu-west-1; choose with --region", ""},
+		{"--region=eu-west-1 CreateSubnet VpcId=@right", "vpc-2 is in us-east-1, and the call is done in eu-west-1; use --region us-east-1, or a name of eu-west-1", ""},
 	} {
 		words := strings.Fields(tt.call)
 		region := ""

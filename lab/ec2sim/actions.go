@@ -160,7 +160,8 @@ func parseCreateENI(f form) CreateNetworkInterfaceInput {
 	return CreateNetworkInterfaceInput{
 		SubnetID: f.in("SubnetId").text(), Description: f.in("Description").text(),
 		Groups: f.in("SecurityGroupId").texts(), Addresses: f.addressing(),
-		Tags: f.tagsFor(kindENI)[kindENI], ClientToken: f.in("ClientToken").text(),
+		Tracking: parseTracking(f.in("ConnectionTrackingSpecification")),
+		Tags:     f.tagsFor(kindENI)[kindENI], ClientToken: f.in("ClientToken").text(),
 	}
 }
 
@@ -186,6 +187,7 @@ func parseModify(f form) ModifyNetworkInterfaceInput {
 		Description: f.in("Description").in("Value").optional(),
 		SourceDest:  f.in("SourceDestCheck").in("Value").flag(),
 		Groups:      f.in("SecurityGroupId").texts(),
+		Tracking:    parseTracking(f.in("ConnectionTrackingSpecification")),
 		Attachment: AttachmentChange{
 			ID:                  f.in("Attachment").in("AttachmentId").text(),
 			DeleteOnTermination: f.in("Attachment").in("DeleteOnTermination").flag(),
