@@ -25,6 +25,7 @@ import (
 	"syscall"
 
 	"github.com/fairway-cni/fairway/bench/add"
+	"github.com/fairway-cni/fairway/bench/fabric"
 	"github.com/fairway-cni/fairway/bench/result"
 	"github.com/fairway-cni/fairway/lab/guest"
 )
@@ -34,7 +35,8 @@ type bench struct {
 	name, what string
 	packages   []string // programs that it runs
 	run        func(context.Context, place) (result.Report, error)
-	// inside is the half that the bench itself runs in an instance of its lab.
+	// inside is the half that the bench itself runs in an instance of its lab;
+	// nil: there is none.
 	inside func(ctx context.Context, arg string) error
 }
 
@@ -55,6 +57,15 @@ var benches = []bench{{
 		return f.Report(), nil
 	},
 	inside: func(ctx context.Context, arg string) error { return add.Inside(ctx, arg, os.Stdout, os.Stderr) },
+}, {
+	name: "fabric", what: "packets through a VPC's rules, beside plain routing, and the start of 50 instances; takes two minutes",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := fabric.Run(ctx, fabric.Env{Progress: os.Stderr}, os.Stdout)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
 }}
 
 // insideWord is the argument by which a bench calls its own other half.
@@ -85,6 +96,9 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		b, err := find(args[1])
 		if err != nil {
 			return err
+		}
+		if b.inside == nil {
+			return fmt.Errorf("%w: bench %s has no other half", errUsage, b.name)
 		}
 		return b.inside(ctx, args[2])
 	}
@@ -172,6 +186,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 // build makes the programs with the flags of the Makefile, in one go, so that
 // no two of them differ in how they were built.
 func build(ctx context.Context, dir string, packages []string) error {
+	if len(packages) == 0 {
+		return nil
+	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, packages...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
