@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairway-cni/fairway/lab/fabric"
+	"github.com/fairway-cni/fairway/lab/packet"
 	"github.com/fairway-cni/fairway/lab/world"
 )
 
@@ -133,7 +134,7 @@ func packetLines(w io.Writer, header [pcapHeader]byte, r io.Reader) error {
 		if _, err := io.ReadFull(r, frame[:n]); err != nil {
 			return fmt.Errorf("read packet: %w", err)
 		}
-		if _, err := fmt.Fprintln(w, packetLine(frame[:n])); err != nil {
+		if _, err := fmt.Fprintln(w, packet.Line(frame[:n])); err != nil {
 			return fmt.Errorf("print packet: %w", err)
 		}
 	}

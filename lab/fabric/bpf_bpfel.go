@@ -29,7 +29,7 @@ type bpfEni struct {
 	Primary uint32
 	Router  uint32
 	Table   uint32
-	Unused  uint32
+	Ifindex uint32
 	Filter  bpfFilter
 }
 
@@ -175,6 +175,7 @@ const (
 	bpfMapFragments   = "fragments"
 	bpfMapNat         = "nat"
 	bpfMapOwned       = "owned"
+	bpfMapPlaces      = "places"
 	bpfMapRemotes     = "remotes"
 	bpfMapServices    = "services"
 	bpfMapVerdicts    = "verdicts"
@@ -251,6 +252,7 @@ type bpfMapSpecs struct {
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Nat       *ebpf.MapSpec `ebpf:"nat"`
 	Owned     *ebpf.MapSpec `ebpf:"owned"`
+	Places    *ebpf.MapSpec `ebpf:"places"`
 	Remotes   *ebpf.MapSpec `ebpf:"remotes"`
 	Services  *ebpf.MapSpec `ebpf:"services"`
 	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
@@ -291,6 +293,7 @@ type bpfMaps struct {
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Nat       *ebpf.Map `ebpf:"nat"`
 	Owned     *ebpf.Map `ebpf:"owned"`
+	Places    *ebpf.Map `ebpf:"places"`
 	Remotes   *ebpf.Map `ebpf:"remotes"`
 	Services  *ebpf.Map `ebpf:"services"`
 	Verdicts  *ebpf.Map `ebpf:"verdicts"`
@@ -305,6 +308,7 @@ func (m *bpfMaps) Close() error {
 		m.Fragments,
 		m.Nat,
 		m.Owned,
+		m.Places,
 		m.Remotes,
 		m.Services,
 		m.Verdicts,

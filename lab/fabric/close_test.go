@@ -38,7 +38,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		programs = append(programs, id)
 	}
 	var maps []ebpf.MapID
-	for _, m := range []*ebpf.Map{f.objs.Enis, f.objs.Owned, f.objs.Drops, f.objs.Services} {
+	for _, m := range []*ebpf.Map{f.objs.Enis, f.objs.Places, f.objs.Owned, f.objs.Drops, f.objs.Services} {
 		info, err := m.Info()
 		if err != nil {
 			t.Fatal(err)

@@ -53,6 +53,7 @@ type Fabric struct {
 	vpcs   map[string]*vpcNet
 	ports  map[string]port // by ENI ID: the ENIs of the last Sync
 	next   int             // ifindex for the next new ENI or end of a link
+	slot   uint32          // where the next ENI's entry goes, if it is free
 
 	transit   map[string]*vpcNet // by transit gateway ID
 	internet  *vpcNet

@@ -29,7 +29,7 @@ type faultEni struct {
 	Primary uint32
 	Router  uint32
 	Table   uint32
-	Unused  uint32
+	Ifindex uint32
 	Filter  struct {
 		_              structs.HostLayout
 		Groups         [2]uint64
@@ -64,6 +64,7 @@ const (
 	faultMapDrops       = "drops"
 	faultMapEnis        = "enis"
 	faultMapOwned       = "owned"
+	faultMapPlaces      = "places"
 	faultMapServices    = "services"
 	faultMapZones       = "zones"
 	faultProgCheck      = "check"
@@ -128,6 +129,7 @@ type faultMapSpecs struct {
 	Drops    *ebpf.MapSpec `ebpf:"drops"`
 	Enis     *ebpf.MapSpec `ebpf:"enis"`
 	Owned    *ebpf.MapSpec `ebpf:"owned"`
+	Places   *ebpf.MapSpec `ebpf:"places"`
 	Services *ebpf.MapSpec `ebpf:"services"`
 	Zones    *ebpf.MapSpec `ebpf:"zones"`
 }
@@ -162,6 +164,7 @@ type faultMaps struct {
 	Drops    *ebpf.Map `ebpf:"drops"`
 	Enis     *ebpf.Map `ebpf:"enis"`
 	Owned    *ebpf.Map `ebpf:"owned"`
+	Places   *ebpf.Map `ebpf:"places"`
 	Services *ebpf.Map `ebpf:"services"`
 	Zones    *ebpf.Map `ebpf:"zones"`
 }
@@ -171,6 +174,7 @@ func (m *faultMaps) Close() error {
 		m.Drops,
 		m.Enis,
 		m.Owned,
+		m.Places,
 		m.Services,
 		m.Zones,
 	)

@@ -65,9 +65,8 @@ func (f *Fabric) FlowLogs(eni string, now time.Time) ([]FlowRecord, error) {
 		return nil, fmt.Errorf("read flow log of eni %s: %w", eni, ErrUnknownENI)
 	}
 	index := uint32(p.index)
-	var entry bpfEni
-	err := f.objs.Enis.Lookup(index, &entry)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	entry, _, err := f.readENI(index)
+	if err != nil {
 		return nil, fmt.Errorf("read flow log of eni %s: %w", eni, err)
 	}
 	if entry.Filter.Flags&filterLog == 0 {

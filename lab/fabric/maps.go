@@ -26,7 +26,7 @@ func wantedMaps(vpcs []VPC, ports map[string]port, filters map[string]bpfFilter,
 	for _, v := range vpcs {
 		for _, e := range v.ENIs {
 			index := uint32(ports[e.ID].index)
-			entry := bpfEni{Mac: e.MAC, Primary: beUint32(e.Primary), Router: beUint32(e.Subnet.Masked().Addr().Next()),
+			entry := bpfEni{Mac: e.MAC, Ifindex: index, Primary: beUint32(e.Primary), Router: beUint32(e.Subnet.Masked().Addr().Next()),
 				Table: uint32(tableOf(v, e.SubnetID)), Filter: filters[e.ID]}
 			if e.SourceDestCheck {
 				entry.Flags |= flagSourceDestCheck
@@ -50,8 +50,7 @@ func wantedMaps(vpcs []VPC, ports map[string]port, filters map[string]bpfFilter,
 func (f *Fabric) keepTables(m mapEntries) mapEntries {
 	early := mapEntries{map[uint32]bpfEni{}, m.owned, m.drops}
 	for index, e := range m.enis {
-		var have bpfEni
-		if err := f.objs.Enis.Lookup(index, &have); err == nil {
+		if have, ok, err := f.readENI(index); err == nil && ok {
 			e.Table = have.Table
 		}
 		early.enis[index] = e
@@ -64,14 +63,13 @@ func (f *Fabric) readMaps() (mapEntries, error) {
 	m := newMapEntries()
 	var (
 		index  uint32
-		eni    bpfEni
 		key    bpfOwnedKey
 		one    uint8
 		counts []bpfDrops
 	)
-	enis := f.objs.Enis.Iterate()
-	for enis.Next(&index, &eni) {
-		m.enis[index] = eni
+	var err error
+	if m.enis, err = f.readENIs(); err != nil {
+		return mapEntries{}, fmt.Errorf("read bpf maps: %w", err)
 	}
 	owned := f.objs.Owned.Iterate()
 	for owned.Next(&key, &one) {
@@ -81,7 +79,7 @@ func (f *Fabric) readMaps() (mapEntries, error) {
 	for drops.Next(&index, &counts) {
 		m.drops[index] = true
 	}
-	if err := errors.Join(enis.Err(), owned.Err(), drops.Err()); err != nil {
+	if err := errors.Join(owned.Err(), drops.Err()); err != nil {
 		return mapEntries{}, fmt.Errorf("read bpf maps: %w", err)
 	}
 	return m, nil
@@ -112,13 +110,15 @@ func (f *Fabric) addToMaps(want mapEntries) (stale mapEntries, err error) {
 		}
 		delete(have.owned, key)
 	}
+	changed := map[uint32]bpfEni{}
 	for index, value := range want.enis {
 		if have.enis[index] != value {
-			if err := put(f.objs.Enis, index, value); err != nil {
-				return mapEntries{}, fmt.Errorf("add eni of device %d: %w", index, err)
-			}
+			changed[index] = value
 		}
 		delete(have.enis, index)
+	}
+	if err := f.writeENIs(changed); err != nil {
+		return mapEntries{}, fmt.Errorf("write bpf maps: %w", err)
 	}
 	return have, nil
 }
@@ -126,7 +126,7 @@ func (f *Fabric) addToMaps(want mapEntries) (stale mapEntries, err error) {
 func (f *Fabric) removeFromMaps(stale mapEntries) error {
 	var errs []error
 	for index := range stale.enis {
-		errs = append(errs, f.objs.Enis.Delete(index))
+		errs = append(errs, f.removeENI(index))
 	}
 	for key := range stale.owned {
 		errs = append(errs, f.objs.Owned.Delete(key))

@@ -95,14 +95,23 @@ func (f *Fabric) sync(ctx context.Context, t Topology) (Result, error) {
 	return res, errors.Join(errs...)
 }
 
-// number gives each ENI its ifindex: the one it has, or a new one.
+// number gives each ENI its ifindex: the one it has, or a new one, whose place
+// in the BPF maps no other has or had a moment ago.
 func (f *Fabric) number(vpcs []VPC) map[string]port {
 	ports := map[string]port{}
+	taken := map[int]bool{}
+	for _, p := range f.ports {
+		taken[p.index%eniSlots] = true
+	}
 	for _, v := range vpcs {
 		for _, e := range v.ENIs {
 			index := f.ports[e.ID].index
 			if index == 0 {
+				for taken[f.next%eniSlots] && len(taken) < eniSlots {
+					f.next++
+				}
 				index = f.next
+				taken[index%eniSlots] = true
 				f.next++
 			}
 			ports[e.ID] = port{strings.HasPrefix(e.Guest, natGuest("")), v.ID, index, e.Primary}

@@ -205,15 +205,19 @@ func TestSyncTwiceChangesNothingAndDriftIsMended(t *testing.T) {
 			return f.objs.Owned.Delete(bpfOwnedKey{Prefixlen: 64, Ifindex: uint32(endA.Attrs().Index), Addr: beUint32(ea.Primary)})
 		}},
 		{"check turned off", func() error {
-			return f.objs.Enis.Put(uint32(endA.Attrs().Index), bpfEni{Mac: macA})
+			return f.writeENIs(map[uint32]bpfEni{uint32(endA.Attrs().Index): {Mac: macA, Ifindex: uint32(endA.Attrs().Index)}})
 		}},
 		{"filter set", func() error {
-			var entry bpfEni
-			if err := f.objs.Enis.Lookup(uint32(endA.Attrs().Index), &entry); err != nil {
+			entry, _, err := f.readENI(uint32(endA.Attrs().Index))
+			if err != nil {
 				return err
 			}
 			entry.Filter.Flags = filterGroups
-			return f.objs.Enis.Put(uint32(endA.Attrs().Index), entry)
+			return f.writeENIs(map[uint32]bpfEni{entry.Ifindex: entry})
+		}},
+		{"eni forgotten", func() error { return f.removeENI(uint32(endA.Attrs().Index)) }},
+		{"place of another", func() error {
+			return f.objs.Places.Put(uint32(endA.Attrs().Index)%eniSlots, uint32(eniSlots-1))
 		}},
 		{"end set down", func() error { return v.nl.LinkSetDown(endA) }},
 		{"alias and mtu changed", func() error {

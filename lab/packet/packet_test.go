@@ -272,3 +272,30 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// TestLine: what a capture shows, also of what is cut off.
+func TestLine(t *testing.T) {
+	a, b := netip.MustParseAddr("10.0.1.4"), netip.MustParseAddr("10.0.2.4")
+	ask := Frame{Src: a, Dst: b, Protocol: UDP, SrcPort: 40000, DstPort: 53, Payload: []byte("hello")}
+	asked, err := ask.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unreachable, err := Frame{Src: b, Dst: a, Protocol: ICMP, ICMPType: 3, ICMPCode: 3, Payload: asked[14:]}.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		frame []byte
+		want  string
+	}{
+		{asked, "udp 10.0.1.4:40000 > 10.0.2.4:53 len 5"},
+		{unreachable, "icmp 10.0.2.4 > 10.0.1.4 port-unreachable (udp 10.0.1.4:40000 > 10.0.2.4:53)"},
+		{asked[:20], "ethertype 0x0800, cut off after 20 bytes"},
+		{nil, "ethertype 0x0000, cut off after 0 bytes"},
+	} {
+		if got := Line(tt.frame); got != tt.want {
+			t.Errorf("%x: %q, want %q", tt.frame, got, tt.want)
+		}
+	}
+}

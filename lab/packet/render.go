@@ -30,6 +30,26 @@ func (p Packet) String() string {
 	return b.String()
 }
 
+// Line is what a capture shows of a frame, of which the end may be cut off: the
+// packet, how many bytes it carries, and of an ICMP error what that is about.
+//
+//	udp 10.0.1.4:4000 > 10.1.1.4:5000 len 31
+//	icmp 10.0.2.4 > 10.0.1.4 port-unreachable (udp 10.0.1.4:4000 > 10.0.2.4:5000)
+//
+// It takes any bytes.
+func Line(frame []byte) string {
+	p, err := Parse(frame)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%s, cut off after %d bytes", p, len(frame))
+	case p.Quoted != nil:
+		return fmt.Sprintf("%s (%s)", p, p.Quoted)
+	case len(p.Payload) > 0:
+		return fmt.Sprintf("%s len %d", p, len(p.Payload))
+	}
+	return p.String()
+}
+
 func (p Packet) ip(b *strings.Builder) {
 	src, dst := p.Src.String(), p.Dst.String()
 	if p.HasPorts && (p.Protocol == TCP || p.Protocol == UDP) {

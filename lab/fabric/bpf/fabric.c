@@ -21,7 +21,7 @@ int from_eni(struct __sk_buff *skb)
 {
 	const __u8 router[ETH_ALEN] = ROUTER_MAC;
 	__u32 ifindex = skb->ifindex;
-	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
+	struct eni *eni = find_eni(ifindex);
 	struct ethhdr *eth;
 	void *data_end;
 
@@ -53,7 +53,7 @@ SEC("tc")
 int to_eni(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
-	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
+	struct eni *eni = find_eni(ifindex);
 	int reason;
 
 	if (!eni) // as in from_eni

@@ -73,14 +73,13 @@ struct filter {
 	__u32 flags;                            // FILTER_ in flow.h
 };
 
-// eni is replaced as a whole: no packet meets a half of it.
 struct eni {
 	__u8 mac[ETH_ALEN];
 	__u16 flags;
 	__be32 primary; // the address that most packets come from
 	__be32 router; // the implied router's address in the ENI's subnet
 	__u32 table;   // number of the subnet's route table, as in MARK_TABLE
-	__u32 unused;
+	__u32 ifindex; // of its fabric end
 	struct filter filter;
 };
 
@@ -101,12 +100,28 @@ struct drops {
 	struct count by_reason[REASON_MAX];
 };
 
+// What is known of an ENI, in two arrays: a look into one is no call, which is
+// what a hash costs most.
+//
+//   places   ifindex % ENI_SLOTS -> slot      enis   slot -> eni
+//
+// An eni is written into a slot that nobody uses, and then the place is turned to
+// it: no packet meets half of a change. Go gives no two ENIs one place, and comes
+// back to a slot only after all others.
+#define ENI_SLOTS 16384
+
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, __u32); // ifindex of a fabric end
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32); // 0: none
+	__uint(max_entries, ENI_SLOTS);
+} places SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
 	__type(value, struct eni);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, ENI_SLOTS);
 } enis SEC(".maps");
 
 struct {
@@ -152,6 +167,18 @@ static __noinline int drop(struct __sk_buff *skb, __u32 ifindex, __u32 reason)
 {
 	count(ifindex, reason, skb->len);
 	return TC_ACT_SHOT;
+}
+
+static __always_inline struct eni *find_eni(__u32 ifindex)
+{
+	__u32 place = ifindex % ENI_SLOTS, *slot = bpf_map_lookup_elem(&places, &place), at;
+	struct eni *eni;
+
+	if (!slot)
+		return 0;
+	at = *slot;
+	eni = bpf_map_lookup_elem(&enis, &at);
+	return eni && eni->ifindex == ifindex ? eni : 0;
 }
 
 static __always_inline int owns(__u32 ifindex, __be32 addr)
