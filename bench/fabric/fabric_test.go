@@ -58,8 +58,8 @@ func figuresOf(packets, bulk float64) Figures {
 
 func TestReport(t *testing.T) {
 	want := []result.Row{
-		{Metric: "fabric_bulk_ratio", Value: 0.9, P10: 0.9, P90: 0.9},
-		{Metric: "fabric_pps_ratio", Value: 0.8, P10: 0.8, P90: 0.8},
+		{Metric: "fabric_bulk_ratio", Value: 0.9, P10: 0.9, P90: 0.9, AtLeast: 0.85},
+		{Metric: "fabric_pps_ratio", Value: 0.8, P10: 0.8, P90: 0.8, AtLeast: 0.75},
 		{Metric: "instances_50_s", Value: 6, P10: 5.2, P90: 6.8, AtMost: 20},
 	}
 	got := figuresOf(0.8, 0.9).Report().Rows
@@ -70,7 +70,7 @@ func TestReport(t *testing.T) {
 
 func TestTableTellsMetFromMissed(t *testing.T) {
 	var out strings.Builder
-	if err := figuresOf(0.7, 0.9).WriteTable(&out); err != nil {
+	if err := figuresOf(0.7, 0.9).Report().WriteTable(&out); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"at least 0.75: MISSED", "at least 0.85: met"} {

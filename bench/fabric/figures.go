@@ -26,9 +26,11 @@ const (
 func (f Figures) Report() result.Report {
 	up := result.Over("instances_50_s", 50, f.starts)
 	up.AtMost = mostSeconds
+	bulk, packets := result.Ratio("fabric_bulk_ratio", 50, f.bulk[groups], f.bulk[plain]), result.Ratio("fabric_pps_ratio", 50, f.packets[groups], f.packets[plain])
+	bulk.AtLeast, packets.AtLeast = leastBulk, leastPackets
 	return result.Report{Rows: []result.Row{
-		result.Ratio("fabric_bulk_ratio", 50, f.bulk[groups], f.bulk[plain]),
-		result.Ratio("fabric_pps_ratio", 50, f.packets[groups], f.packets[plain]),
+		bulk,
+		packets,
 		up,
 		result.Ratio("fabric_acl_bulk_ratio", 50, f.bulk[acls], f.bulk[plain]),
 		result.Ratio("fabric_acl_pps_ratio", 50, f.packets[acls], f.packets[plain]),
@@ -43,33 +45,28 @@ func scaled(r result.Row, by float64) result.Row {
 	return r
 }
 
-// WriteTable prints the rates side by side, and whether the goals that are at
-// least something are met.
+// WriteTable prints the rates side by side.
 func (f Figures) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "median\t")
 	for _, k := range kinds {
 		fmt.Fprintf(t, "%s\t", k.name)
 	}
-	fmt.Fprintln(t, "groups / plain\tgoal\t")
+	fmt.Fprintln(t, "groups / plain\t")
 	for _, row := range []struct {
 		name  string
 		rates [len(kinds)][][]float64
 		by    float64
-		least float64
 	}{
-		{"64-byte packets, thousands a second", f.packets, 1e-3, leastPackets},
-		{"TCP bulk, Gbit/s", f.bulk, 8e-9, leastBulk},
+		{"64-byte packets, thousands a second", f.packets, 1e-3},
+		{"TCP bulk, Gbit/s", f.bulk, 8e-9},
 	} {
 		fmt.Fprintf(t, "%s\t", row.name)
 		for _, rates := range row.rates {
 			fmt.Fprintf(t, "%.1f\t", result.Over("", 50, rates).Value*row.by)
 		}
-		ratio, verdict := result.Ratio("", 50, row.rates[groups], row.rates[plain]), "met"
-		if ratio.Value < row.least {
-			verdict = "MISSED"
-		}
-		fmt.Fprintf(t, "%.3f (%.3f to %.3f)\tat least %.2f: %s\t\n", ratio.Value, ratio.P10, ratio.P90, row.least, verdict)
+		ratio := result.Ratio("", 50, row.rates[groups], row.rates[plain])
+		fmt.Fprintf(t, "%.3f (%.3f to %.3f)\t\n", ratio.Value, ratio.P10, ratio.P90)
 	}
 	return t.Flush()
 }

@@ -29,13 +29,16 @@ type Row struct {
 	Value  float64 `json:"value"`
 	P10    float64 `json:"p10"`
 	P90    float64 `json:"p90"`
-	// AtMost is the goal that the project has set itself; 0: none. It is not in
-	// the JSON: a goal is an opinion about a figure and no part of it.
-	AtMost float64 `json:"-"`
+	// AtMost and AtLeast are the goal that the project has set itself; 0: none. It
+	// is not in the JSON: a goal is an opinion about a figure and no part of it.
+	AtMost  float64 `json:"-"`
+	AtLeast float64 `json:"-"`
 }
 
 // Met reports whether the value is within the goal. A row without one is.
-func (r Row) Met() bool { return r.AtMost == 0 || r.Value <= r.AtMost }
+func (r Row) Met() bool {
+	return (r.AtMost == 0 || r.Value <= r.AtMost) && r.Value >= r.AtLeast
+}
 
 // Report is the outcome of one bench.
 type Report struct {
@@ -66,13 +69,19 @@ func (r Report) WriteTable(w io.Writer) error {
 }
 
 func (r Row) verdict() string {
+	var goal string
 	switch {
-	case r.AtMost == 0:
+	case r.AtMost != 0:
+		goal = "at most " + strconv.FormatFloat(r.AtMost, 'g', -1, 64)
+	case r.AtLeast != 0:
+		goal = "at least " + strconv.FormatFloat(r.AtLeast, 'g', -1, 64)
+	default:
 		return "-"
-	case r.Met():
-		return "at most " + strconv.FormatFloat(r.AtMost, 'g', -1, 64) + ": met"
 	}
-	return "at most " + strconv.FormatFloat(r.AtMost, 'g', -1, 64) + ": MISSED"
+	if r.Met() {
+		return goal + ": met"
+	}
+	return goal + ": MISSED"
 }
 
 func figure(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
