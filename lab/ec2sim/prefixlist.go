@@ -181,6 +181,11 @@ func deletePrefixList(s *state, in DeleteManagedPrefixListInput) (PrefixList, er
 			return l, fail("DependencyViolation", "The prefix list '%s' is in use by '%s' and cannot be deleted.", l.ID, g.ID)
 		}
 	}
+	for t := range s.routeTables.all() {
+		if slices.ContainsFunc(t.Routes, func(r Route) bool { return r.List == l.ID }) {
+			return l, fail("DependencyViolation", "The prefix list '%s' is in use by '%s' and cannot be deleted.", l.ID, t.ID)
+		}
+	}
 	s.lists.remove(l.ID)
 	return l, nil
 }

@@ -19,7 +19,8 @@ type RouteTable struct {
 // Route leads a destination to a target, whose identifier tells what it is:
 // "igw-", "nat-", "pcx-", "tgw-" or "eni-".
 type Route struct {
-	Dst    netip.Prefix // IPv4, masked
+	Dst    netip.Prefix // IPv4, masked; invalid where List is set
+	List   string       // a prefix list, whose entries are the destinations
 	Target string
 	State  string // filled in for readers; it follows from the target
 }
@@ -34,6 +35,18 @@ const (
 func (t RouteTable) clone() RouteTable {
 	t.Routes, t.Tags = slices.Clone(t.Routes), maps.Clone(t.Tags)
 	return t
+}
+
+// destination names what the route is for, as EC2 does in its messages.
+func (r Route) destination() string {
+	if r.List != "" {
+		return r.List
+	}
+	return r.Dst.String()
+}
+
+func compareDestinations(a, b Route) int {
+	return cmp.Or(a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.List, b.List))
 }
 
 // maxRoutes bounds a route table. Source: "Amazon VPC quotas".
@@ -145,8 +158,16 @@ func deleteRouteTable(s *state, in DeleteRouteTableInput) (struct{}, error) {
 type RouteInput struct {
 	TableID                                   string
 	Dst                                       netip.Prefix
+	List                                      string // instead of Dst: a prefix list
 	Gateway, NAT, Peering, Transit, Interface string // identifiers
 	Instance                                  string // instead of its only network interface
+}
+
+func (in RouteInput) route() Route {
+	if in.List != "" {
+		return Route{List: in.List}
+	}
+	return Route{Dst: in.Dst.Masked()}
 }
 
 // CreateRoute adds a route.
@@ -165,11 +186,13 @@ func createRoute(s *state, in RouteInput) (struct{}, error) {
 		case err != nil:
 			return nil, err
 		case found:
-			return nil, fail("RouteAlreadyExists", "The route identified by %s already exists.", in.Dst)
+			return nil, fail("RouteAlreadyExists", "The route identified by %s already exists.", in.route().destination())
 		case len(t.Routes) >= maxRoutes:
 			return nil, fail("RouteLimitExceeded", "The maximum number of routes (%d) has been reached.", maxRoutes)
 		}
-		return slices.Insert(t.Routes, at, Route{Dst: in.Dst.Masked(), Target: target}), nil
+		route := in.route()
+		route.Target = target
+		return slices.Insert(t.Routes, at, route), nil
 	})
 }
 
@@ -180,7 +203,7 @@ func replaceRoute(s *state, in RouteInput) (struct{}, error) {
 			return nil, err
 		}
 		if !found {
-			return nil, invalidValue("There is no route defined for '%s' in the route table. Use CreateRoute instead.", in.Dst)
+			return nil, invalidValue("There is no route defined for '%s' in the route table. Use CreateRoute instead.", in.route().destination())
 		}
 		t.Routes[at].Target = target
 		return t.Routes, nil
@@ -190,11 +213,11 @@ func replaceRoute(s *state, in RouteInput) (struct{}, error) {
 func deleteRoute(s *state, in RouteInput) (struct{}, error) {
 	return s.editRoutes(in, func(t RouteTable, at int, found bool) ([]Route, error) {
 		v, _ := s.vpcs.get(t.VPCID)
-		if slices.Contains(v.CIDRs, in.Dst.Masked()) {
+		if in.List == "" && slices.Contains(v.CIDRs, in.Dst.Masked()) {
 			return nil, invalidValue("cannot remove local route %s in route table %s", in.Dst, t.ID)
 		}
 		if !found {
-			return nil, fail("InvalidRoute.NotFound", "no route with destination-cidr-block %s in route table %s", in.Dst, t.ID)
+			return nil, fail("InvalidRoute.NotFound", "no route with destination-cidr-block %s in route table %s", in.route().destination(), t.ID)
 		}
 		return slices.Delete(t.Routes, at, at+1), nil
 	})
@@ -208,13 +231,18 @@ func (s *state) editRoutes(in RouteInput, change func(RouteTable, int, bool) ([]
 	if err != nil {
 		return none, err
 	}
-	if !in.Dst.IsValid() {
+	switch {
+	case in.List != "" && in.Dst.IsValid():
+		return none, invalidCombination("The parameter destinationCidrBlock cannot be used with the parameter destinationPrefixListId")
+	case in.List != "":
+		if _, err := s.findList(in.List); err != nil {
+			return none, err
+		}
+	case !in.Dst.IsValid():
 		return none, missing("destinationCidrBlock")
 	}
 	t.Routes = slices.Clone(t.Routes)
-	at, found := slices.BinarySearchFunc(t.Routes, in.Dst.Masked(), func(r Route, dst netip.Prefix) int {
-		return cmp.Or(r.Dst.Addr().Compare(dst.Addr()), cmp.Compare(r.Dst.Bits(), dst.Bits()))
-	})
+	at, found := slices.BinarySearchFunc(t.Routes, in.route(), compareDestinations)
 	if t.Routes, err = change(t, at, found); err != nil {
 		return none, err
 	}
@@ -315,6 +343,9 @@ func differentNetworks(table, target string) error {
 // Source: "Configure route tables", Amazon VPC User Guide: routes that are more
 // specific than the local route.
 func (s *state) checkDestination(t RouteTable, in RouteInput) error {
+	if in.List != "" {
+		return nil
+	}
 	v, _ := s.vpcs.get(t.VPCID)
 	dst := in.Dst.Masked()
 	for _, block := range v.CIDRs {

@@ -18,7 +18,7 @@ func parseRoute(f form) RouteInput {
 }
 
 func parseDestination(f form) RouteInput {
-	return RouteInput{TableID: f.in("RouteTableId").text(), Dst: f.in("DestinationCidrBlock").cidr()}
+	return RouteInput{TableID: f.in("RouteTableId").text(), Dst: f.in("DestinationCidrBlock").cidr(), List: f.in("DestinationPrefixListId").text()}
 }
 
 func parseAssociateTable(f form) AssociateRouteTableInput {
@@ -98,7 +98,18 @@ var routeTableListing = listing[RouteTable]{
 			v, _ := s.vpcs.get(t.VPCID)
 			out := texts(v.CIDRs...)
 			for _, r := range t.Routes {
-				out = append(out, r.Dst.String())
+				if r.List == "" {
+					out = append(out, r.Dst.String())
+				}
+			}
+			return out
+		},
+		"route.destination-prefix-list-id": func(_ *state, t RouteTable) []string {
+			var out []string
+			for _, r := range t.Routes {
+				if r.List != "" {
+					out = append(out, r.List)
+				}
 			}
 			return out
 		},
@@ -143,7 +154,8 @@ type xmlRouteTable struct {
 }
 
 type xmlRoute struct {
-	Dst           string `xml:"destinationCidrBlock"`
+	Dst           string `xml:"destinationCidrBlock,omitempty"`
+	List          string `xml:"destinationPrefixListId,omitempty"`
 	Gateway       string `xml:"gatewayId,omitempty"`
 	NAT           string `xml:"natGatewayId,omitempty"`
 	Peering       string `xml:"vpcPeeringConnectionId,omitempty"`
@@ -168,7 +180,10 @@ type xmlAssociationState struct {
 }
 
 func (s *state) showRoute(r Route) xmlRoute {
-	out := xmlRoute{Dst: r.Dst.String(), State: r.State, Origin: "CreateRoute"}
+	out := xmlRoute{List: r.List, State: r.State, Origin: "CreateRoute"}
+	if r.List == "" {
+		out.Dst = r.Dst.String()
+	}
 	switch kindOf(r.Target) {
 	case kindGateway:
 		out.Gateway = r.Target

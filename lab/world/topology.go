@@ -47,7 +47,7 @@ func topology(snap ec2sim.Snapshot, hosts []netip.Addr) fabric.Topology {
 		}
 		for _, r := range snap.RouteTables {
 			if r.VPCID == v.ID {
-				vpc.RouteTables = append(vpc.RouteTables, routeTable(r))
+				vpc.RouteTables = append(vpc.RouteTables, routeTable(r, lists))
 			}
 		}
 		for _, a := range snap.ACLs {
@@ -139,14 +139,29 @@ var targets = map[string]fabric.TargetKind{
 	"igw": fabric.ToInternetGateway, "nat": fabric.ToNATGateway, "pcx": fabric.ToPeering, "tgw": fabric.ToTransitGateway, "eni": fabric.ToENI,
 }
 
-func routeTable(t ec2sim.RouteTable) fabric.RouteTable {
+// routeTable gives the routes of a table, one for each entry of a prefix list.
+// One for a block goes before one of a list for the same block. Source: "Route
+// priority", Amazon VPC User Guide: prefix lists.
+func routeTable(t ec2sim.RouteTable, lists map[string][]netip.Prefix) fabric.RouteTable {
 	out := fabric.RouteTable{ID: t.ID}
-	for _, r := range t.Routes {
-		route := fabric.Route{Dst: r.Dst, Kind: fabric.Blackhole}
+	add := func(dst netip.Prefix, r ec2sim.Route) {
+		route := fabric.Route{Dst: dst, Kind: fabric.Blackhole}
 		if r.State == ec2sim.RouteActive {
 			route.Kind, route.Target = targets[r.Target[:3]], r.Target
 		}
 		out.Routes = append(out.Routes, route)
+	}
+	for _, r := range t.Routes {
+		if r.List == "" {
+			add(r.Dst, r)
+		}
+	}
+	for _, r := range t.Routes {
+		for _, dst := range lists[r.List] {
+			if !slices.ContainsFunc(out.Routes, func(have fabric.Route) bool { return have.Dst == dst }) {
+				add(dst, r)
+			}
+		}
 	}
 	return out
 }
