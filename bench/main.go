@@ -25,6 +25,8 @@ import (
 	"syscall"
 
 	"github.com/fairway-cni/fairway/bench/add"
+	"github.com/fairway-cni/fairway/bench/apply"
+	"github.com/fairway-cni/fairway/bench/packet"
 	"github.com/fairway-cni/fairway/bench/result"
 	"github.com/fairway-cni/fairway/lab/guest"
 )
@@ -34,7 +36,8 @@ type bench struct {
 	name, what string
 	packages   []string // programs that it runs
 	run        func(context.Context, place) (result.Report, error)
-	// inside is the half that the bench itself runs in an instance of its lab.
+	// inside is the half that the bench itself runs in an instance of its lab;
+	// nil: it has none.
 	inside func(ctx context.Context, arg string) error
 }
 
@@ -55,6 +58,24 @@ var benches = []bench{{
 		return f.Report(), nil
 	},
 	inside: func(ctx context.Context, arg string) error { return add.Inside(ctx, arg, os.Stdout, os.Stderr) },
+}, {
+	name: "packet", what: "a packet from pod to pod, 1 to 737 pods on each node, beside host to host and beside rules per pod; takes two minutes",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := packet.Run(ctx, os.Stdout, os.Stderr)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
+}, {
+	name: "apply", what: "the kernel's state of 737 pods: rebuilt, compared, one change, a restart, beside raw netlink; takes ten seconds",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := apply.Run(ctx, os.Stderr)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), f.WriteTable(os.Stdout)
+	},
 }}
 
 // insideWord is the argument by which a bench calls its own other half.
@@ -85,6 +106,9 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		b, err := find(args[1])
 		if err != nil {
 			return err
+		}
+		if b.inside == nil {
+			return fmt.Errorf("%w: bench %s has no inside", errUsage, b.name)
 		}
 		return b.inside(ctx, args[2])
 	}
@@ -140,8 +164,10 @@ func measure(ctx context.Context, b bench, out io.Writer) (err error) {
 		return fmt.Errorf("make directory for programs: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	if err := build(ctx, bin, b.packages); err != nil {
-		return err
+	if len(b.packages) > 0 {
+		if err := build(ctx, bin, b.packages); err != nil {
+			return err
+		}
 	}
 	report, err := b.run(ctx, place{program: program, bin: bin})
 	if err != nil {
