@@ -26,6 +26,7 @@ import (
 
 	"github.com/fairway-cni/fairway/bench/add"
 	"github.com/fairway-cni/fairway/bench/apply"
+	"github.com/fairway-cni/fairway/bench/fabric"
 	"github.com/fairway-cni/fairway/bench/packet"
 	"github.com/fairway-cni/fairway/bench/result"
 	"github.com/fairway-cni/fairway/lab/guest"
@@ -37,7 +38,7 @@ type bench struct {
 	packages   []string // programs that it runs
 	run        func(context.Context, place) (result.Report, error)
 	// inside is the half that the bench itself runs in an instance of its lab;
-	// nil: it has none.
+	// nil: there is none.
 	inside func(ctx context.Context, arg string) error
 }
 
@@ -58,6 +59,15 @@ var benches = []bench{{
 		return f.Report(), nil
 	},
 	inside: func(ctx context.Context, arg string) error { return add.Inside(ctx, arg, os.Stdout, os.Stderr) },
+}, {
+	name: "fabric", what: "packets through a VPC's rules, beside plain routing, and the start of 50 instances; takes two minutes",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := fabric.Run(ctx, fabric.Env{Progress: os.Stderr}, os.Stdout)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
 }, {
 	name: "packet", what: "a packet from pod to pod, 1 to 737 pods on each node, beside host to host and beside rules per pod; takes two minutes",
 	run: func(ctx context.Context, _ place) (result.Report, error) {
@@ -108,7 +118,7 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		if b.inside == nil {
-			return fmt.Errorf("%w: bench %s has no inside", errUsage, b.name)
+			return fmt.Errorf("%w: bench %s has no other half", errUsage, b.name)
 		}
 		return b.inside(ctx, args[2])
 	}
@@ -198,6 +208,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 // build makes the programs with the flags of the Makefile, in one go, so that
 // no two of them differ in how they were built.
 func build(ctx context.Context, dir string, packages []string) error {
+	if len(packages) == 0 {
+		return nil
+	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, packages...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr

@@ -17,7 +17,7 @@ func TestCommand(t *testing.T) {
 			t.Errorf("bench %s is not listed in:\n%s", b.name, &out)
 		}
 	}
-	for _, args := range [][]string{{"nothing"}, {"add", "add"}, {insideWord, "nothing", "{}"}, {insideWord, "packet", "{}"}} {
+	for _, args := range [][]string{{"nothing"}, {"add", "add"}, {insideWord, "nothing", "{}"}, {insideWord, "fabric", "{}"}} {
 		err := command(context.Background(), args, &out)
 		if !errors.Is(err, errUsage) {
 			t.Errorf("%q: error %v, want one of usage", args, err)

@@ -123,8 +123,8 @@ kernel feature; exec and pod exec give their command's own.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", ErrUsage, err) })
 	root.PersistentFlags().StringVar(&o.name, "lab", "", "name of the lab (default: the one that runs)")
 	root.AddCommand(
-		upCommand(o), downCommand(o), statusCommand(o), execCommand(o), podCommand(o),
-		flowsCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), runtimeCommand(o),
+		upCommand(o), downCommand(o), statusCommand(o), execCommand(o), ipCommand(o), podCommand(o),
+		flowsCommand(o), probeCommand(o), sendCommand(o), ec2Command(o), flowLogCommand(o), captureCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), runtimeCommand(o),
 	)
 	return root
 }

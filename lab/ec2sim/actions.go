@@ -107,6 +107,10 @@ var actions = map[string]action{
 	"DisableTransitGatewayRouteTablePropagation": act(parseTie, disablePropagation, renderPropagation("disabled")),
 	"GetTransitGatewayRouteTableAssociations":    act(parseHubSearch, hubTies(associatedSpokes), renderAssociations),
 	"GetTransitGatewayRouteTablePropagations":    act(parseHubSearch, hubTies(propagatingSpokes), renderPropagations),
+
+	"CreateFlowLogs":   act(parseCreateFlowLogs, createFlowLogs, renderFlowLogsMade),
+	"DeleteFlowLogs":   act(parseDeleteFlowLogs, deleteFlowLogs, renderFlowLogsDeleted),
+	"DescribeFlowLogs": act(queryBy("FlowLogId"), describeFlowLogs, renderFlowLogs),
 }
 
 func queryBy(ids string) func(form) Query {
@@ -156,7 +160,8 @@ func parseCreateENI(f form) CreateNetworkInterfaceInput {
 	return CreateNetworkInterfaceInput{
 		SubnetID: f.in("SubnetId").text(), Description: f.in("Description").text(),
 		Groups: f.in("SecurityGroupId").texts(), Addresses: f.addressing(),
-		Tags: f.tagsFor(kindENI)[kindENI], ClientToken: f.in("ClientToken").text(),
+		Tracking: parseTracking(f.in("ConnectionTrackingSpecification")),
+		Tags:     f.tagsFor(kindENI)[kindENI], ClientToken: f.in("ClientToken").text(),
 	}
 }
 
@@ -182,6 +187,7 @@ func parseModify(f form) ModifyNetworkInterfaceInput {
 		Description: f.in("Description").in("Value").optional(),
 		SourceDest:  f.in("SourceDestCheck").in("Value").flag(),
 		Groups:      f.in("SecurityGroupId").texts(),
+		Tracking:    parseTracking(f.in("ConnectionTrackingSpecification")),
 		Attachment: AttachmentChange{
 			ID:                  f.in("Attachment").in("AttachmentId").text(),
 			DeleteOnTermination: f.in("Attachment").in("DeleteOnTermination").flag(),

@@ -23,6 +23,7 @@ type CreateNetworkInterfaceInput struct {
 	Description string
 	Groups      []string // none: the VPC's default group
 	Addresses   Addressing
+	Tracking    ConnectionTracking
 	Tags        map[string]string
 	ClientToken string // a repeat with the same token and input gives the first result
 }
@@ -58,9 +59,12 @@ func makeENI(s *state, in CreateNetworkInterfaceInput) (NetworkInterface, error)
 	if err := in.Addresses.check(); err != nil {
 		return NetworkInterface{}, err
 	}
+	if err := in.Tracking.check(); err != nil {
+		return NetworkInterface{}, err
+	}
 	e := NetworkInterface{
 		SubnetID: n.ID, VPCID: n.VPCID, Zone: n.Zone, Description: in.Description,
-		Groups: groups, SourceDestCheck: true, Status: StatusAvailable, Tags: maps.Clone(in.Tags),
+		Groups: groups, SourceDestCheck: true, Tracking: in.Tracking, Status: StatusAvailable, Tags: maps.Clone(in.Tags),
 	}
 	if e, err = s.fillNew(e, in.Addresses); err != nil {
 		return NetworkInterface{}, err
@@ -203,6 +207,7 @@ type ModifyNetworkInterfaceInput struct {
 	Description Optional[string]
 	SourceDest  Optional[bool] // whether the source/destination check is on
 	Groups      []string
+	Tracking    ConnectionTracking // what is zero stays as it is
 	Attachment  AttachmentChange
 }
 
@@ -234,7 +239,7 @@ func modifyNetworkInterface(s *state, in ModifyNetworkInterfaceInput) (struct{},
 		return none, err
 	}
 	given := 0
-	for _, is := range []bool{in.Description.Given, in.SourceDest.Given, len(in.Groups) > 0, in.Attachment != AttachmentChange{}} {
+	for _, is := range []bool{in.Description.Given, in.SourceDest.Given, len(in.Groups) > 0, in.Tracking != ConnectionTracking{}, in.Attachment != AttachmentChange{}} {
 		if is {
 			given++
 		}
@@ -255,6 +260,11 @@ func modifyNetworkInterface(s *state, in ModifyNetworkInterfaceInput) (struct{},
 		if e.Groups, err = s.checkGroups(in.Groups, e.VPCID); err != nil {
 			return none, err
 		}
+	case in.Tracking != ConnectionTracking{}:
+		if err := in.Tracking.check(); err != nil {
+			return none, err
+		}
+		e.Tracking = in.Tracking.with(e.Tracking)
 	default:
 		if e.Attachment, err = in.Attachment.apply(e); err != nil {
 			return none, err

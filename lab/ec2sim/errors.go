@@ -101,6 +101,7 @@ var (
 	kindPeering          = kind{"pcx-", "vpcPeeringConnection ID", "vpc-peering-connection", "InvalidVpcPeeringConnectionID.NotFound", "InvalidVpcPeeringConnectionId.Malformed"}
 	kindHub              = kind{"tgw-", "transitGateway ID", "transit-gateway", "InvalidTransitGatewayID.NotFound", "InvalidTransitGatewayID.Malformed"}
 	kindSpoke            = kind{"tgw-attach-", "transitGatewayAttachment ID", "transit-gateway-attachment", "InvalidTransitGatewayAttachmentID.NotFound", "InvalidTransitGatewayAttachmentID.Malformed"}
+	kindFlowLog          = kind{"fl-", "flow log ID", "vpc-flow-log", "InvalidFlowLogId.NotFound", "InvalidFlowLogId.Malformed"}
 	kindHubTable         = kind{"tgw-rtb-", "transitGatewayRouteTable ID", "transit-gateway-route-table", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed"}
 )
 
@@ -108,7 +109,7 @@ var (
 var kinds = []kind{
 	kindBlockAssociation, kindAttachment, kindSpoke, kindHubTable,
 	kindVPC, kindSubnet, kindGroup, kindENI, kindInstance, kindGroupRule, kindPrefixList, kindACL, kindACLAssociation,
-	kindRouteTable, kindTableAssociation, kindGateway, kindNAT, kindAddress, kindMapping, kindPeering, kindHub,
+	kindRouteTable, kindTableAssociation, kindGateway, kindNAT, kindAddress, kindMapping, kindPeering, kindHub, kindFlowLog,
 }
 
 // kindOf tells what an identifier names, or the zero kind.

@@ -56,6 +56,7 @@ type NetworkInterface struct {
 	Groups                    []string       // security group identifiers
 	AutoPublic                netip.Addr     // public address of Primary that came with a launch; elastic ones are [Address]es
 	SourceDestCheck           bool
+	Tracking                  ConnectionTracking
 	Status                    string
 	Attachment                *Attachment // nil while the ENI is on no instance
 	Tags                      map[string]string
@@ -130,6 +131,8 @@ type Snapshot struct {
 	TransitGateways    []TransitGateway
 	TransitAttachments []TransitAttachment
 	TransitTables      []TransitRouteTable // with the propagated routes
+
+	FlowLogs []FlowLog
 }
 
 func (v VPC) clone() VPC {

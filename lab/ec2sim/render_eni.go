@@ -23,6 +23,7 @@ type xmlENI struct {
 	Prefixes    set[xmlPrefix]  `xml:"ipv4PrefixSet"`
 	Type        string          `xml:"interfaceType"`
 	Association *xmlAssociation `xml:"association"`
+	Tracking    *xmlTracking    `xml:"connectionTrackingConfiguration"`
 }
 
 type xmlGroupID struct {
@@ -107,7 +108,7 @@ func (s *state) showENI(e NetworkInterface) xmlENI {
 		Address: e.Primary.String(), DNSName: s.privateDNS(e.Primary), SourceDest: e.SourceDestCheck,
 		Groups: setOf(e.Groups, s.showGroup), Attachment: showAttachment(e.Attachment), Tags: showTags(e.Tags),
 		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: "interface",
-		Association: s.showAssociation(e, e.Primary),
+		Association: s.showAssociation(e, e.Primary), Tracking: showTracking(e.Tracking),
 	}
 	if e.Attachment != nil {
 		out.Attachment.InstanceID, out.Attachment.InstanceOwner = e.Attachment.InstanceID, s.cfg.Account

@@ -28,6 +28,8 @@ func (c *Cloud) Snapshot() Snapshot {
 		TransitGateways:    gather(s, func(r *regional) *table[TransitGateway] { return &r.hubs }, keep[TransitGateway]),
 		TransitAttachments: gather(s, func(r *regional) *table[TransitAttachment] { return &r.spokes }, keep[TransitAttachment]),
 		TransitTables:      gather(s, func(r *regional) *table[TransitRouteTable] { return &r.hubTables }, func(t TransitRouteTable) (TransitRouteTable, bool) { return s.withPropagated(t), true }),
+
+		FlowLogs: gather(s, func(r *regional) *table[FlowLog] { return &r.flowLogs }, keep[FlowLog]),
 	}
 }
 

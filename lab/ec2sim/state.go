@@ -44,6 +44,7 @@ type regional struct {
 	hubs        table[TransitGateway]
 	spokes      table[TransitAttachment]
 	hubTables   table[TransitRouteTable]
+	flowLogs    table[FlowLog]
 	pools       map[string]*pool
 	tokens      map[string]tokenUse // action and client token
 }
@@ -65,7 +66,8 @@ func newState(cfg Config) *state {
 			lists: newTable[PrefixList](j), acls: newTable[NetworkACL](j), routeTables: newTable[RouteTable](j),
 			gateways: newTable[InternetGateway](j), nats: newTable[NATGateway](j), addresses: newTable[Address](j),
 			hubs: newTable[TransitGateway](j), spokes: newTable[TransitAttachment](j), hubTables: newTable[TransitRouteTable](j),
-			pools: map[string]*pool{}, tokens: map[string]tokenUse{},
+			flowLogs: newTable[FlowLog](j),
+			pools:    map[string]*pool{}, tokens: map[string]tokenUse{},
 		}
 	}
 	s.regional = s.regions[cfg.Region]

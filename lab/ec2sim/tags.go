@@ -122,6 +122,7 @@ var retaggers = map[kind]func(s *state, id string, change func(map[string]string
 	kindHub:      retagIn(kindHub, func(s *state) *table[TransitGateway] { return &s.hubs }, func(h *TransitGateway) *map[string]string { return &h.Tags }),
 	kindSpoke:    retagIn(kindSpoke, func(s *state) *table[TransitAttachment] { return &s.spokes }, func(a *TransitAttachment) *map[string]string { return &a.Tags }),
 	kindHubTable: retagIn(kindHubTable, func(s *state) *table[TransitRouteTable] { return &s.hubTables }, func(t *TransitRouteTable) *map[string]string { return &t.Tags }),
+	kindFlowLog:  retagIn(kindFlowLog, func(s *state) *table[FlowLog] { return &s.flowLogs }, func(l *FlowLog) *map[string]string { return &l.Tags }),
 	kindInstance: func(s *state, id string, change func(map[string]string) map[string]string) error {
 		return edit(&s.instances, kindInstance, id, func(i *Instance) error {
 			i.Tags = change(i.Tags)
@@ -209,6 +210,9 @@ func (s *state) allTags() []TagDescription {
 	}
 	for t := range s.hubTables.all() {
 		add(kindHubTable, t.ID, t.Tags)
+	}
+	for l := range s.flowLogs.all() {
+		add(kindFlowLog, l.ID, l.Tags)
 	}
 	for i := range s.instances.all() {
 		if !s.forgotten(i) {

@@ -29,6 +29,8 @@ type bpfEni struct {
 	Primary uint32
 	Router  uint32
 	Table   uint32
+	Unused  uint32
+	Filter  bpfFilter
 }
 
 type bpfFilter struct {
@@ -46,24 +48,21 @@ type bpfFilter struct {
 
 type bpfFlow struct {
 	_       structs.HostLayout
-	Last    uint64
-	Checked uint64
-	AclPass [2]uint64
+	Found   uint64
+	Last    uint32
 	From    uint8
 	Step    uint8
 	Tracked uint8
-	Unused  [5]uint8
+	Unused  uint8
 }
 
 type bpfFlowKey struct {
-	_        structs.HostLayout
-	Ifindex  uint32
-	Local    uint32
-	Remote   uint32
-	Lport    uint16
-	Rport    uint16
-	Protocol uint8
-	Unused   [3]uint8
+	_      structs.HostLayout
+	Local  uint32
+	Remote uint32
+	Lport  uint16
+	Rport  uint16
+	Owner  uint32
 }
 
 type bpfFragment struct {
@@ -171,7 +170,6 @@ type bpfRemoteKey struct {
 const (
 	bpfMapDrops       = "drops"
 	bpfMapEnis        = "enis"
-	bpfMapFilters     = "filters"
 	bpfMapFlowLogs    = "flow_logs"
 	bpfMapFlows       = "flows"
 	bpfMapFragments   = "fragments"
@@ -248,7 +246,6 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Drops     *ebpf.MapSpec `ebpf:"drops"`
 	Enis      *ebpf.MapSpec `ebpf:"enis"`
-	Filters   *ebpf.MapSpec `ebpf:"filters"`
 	FlowLogs  *ebpf.MapSpec `ebpf:"flow_logs"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
@@ -289,7 +286,6 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Drops     *ebpf.Map `ebpf:"drops"`
 	Enis      *ebpf.Map `ebpf:"enis"`
-	Filters   *ebpf.Map `ebpf:"filters"`
 	FlowLogs  *ebpf.Map `ebpf:"flow_logs"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
@@ -304,7 +300,6 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Drops,
 		m.Enis,
-		m.Filters,
 		m.FlowLogs,
 		m.Flows,
 		m.Fragments,

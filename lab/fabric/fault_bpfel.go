@@ -29,6 +29,19 @@ type faultEni struct {
 	Primary uint32
 	Router  uint32
 	Table   uint32
+	Unused  uint32
+	Filter  struct {
+		_              structs.HostLayout
+		Groups         [2]uint64
+		Acl            [2]uint64
+		Revision       uint64
+		Subnet         uint32
+		Mask           uint32
+		TcpEstablished uint32
+		UdpStream      uint32
+		Udp            uint32
+		Flags          uint32
+	}
 }
 
 type faultOwnedKey struct {

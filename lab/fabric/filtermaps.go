@@ -9,21 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readFilters asks the kernel.
-func (f *Fabric) readFilters() (filterEntries, error) {
-	m := newFilterEntries()
+// readRules asks the kernel.
+func (f *Fabric) readRules() (ruleEntries, error) {
+	m := newRuleEntries()
 	var (
-		index   uint32
-		filter  bpfFilter
 		remote  bpfRemoteKey
 		class   uint64
 		port    bpfPortKey
 		verdict uint8
 	)
-	filters := f.objs.Filters.Iterate()
-	for filters.Next(&index, &filter) {
-		m.filters[index] = filter
-	}
 	remotes := f.objs.Remotes.Iterate()
 	for remotes.Next(&remote, &class) {
 		m.remotes[remote] = class
@@ -32,23 +26,23 @@ func (f *Fabric) readFilters() (filterEntries, error) {
 	for verdicts.Next(&port, &verdict) {
 		m.verdicts[port] = verdict
 	}
-	if err := errors.Join(filters.Err(), remotes.Err(), verdicts.Err()); err != nil {
-		return filterEntries{}, fmt.Errorf("read bpf maps of filters: %w", err)
+	if err := errors.Join(remotes.Err(), verdicts.Err()); err != nil {
+		return ruleEntries{}, fmt.Errorf("read bpf maps of rules: %w", err)
 	}
 	return m, nil
 }
 
-// addFilters writes what is wanted: the rules first, then the filters that lead
-// to them. It gives back what is there beyond it, for removeFilters.
-func (f *Fabric) addFilters(want filterEntries) (stale filterEntries, err error) {
-	have, err := f.readFilters()
+// addRules writes what is wanted. The filters that lead to the rules come after
+// them, with their ENIs. It gives back what is there beyond it, for removeRules.
+func (f *Fabric) addRules(want ruleEntries) (stale ruleEntries, err error) {
+	have, err := f.readRules()
 	if err != nil {
-		return filterEntries{}, err
+		return ruleEntries{}, err
 	}
 	for key, value := range want.verdicts {
 		if got, ok := have.verdicts[key]; !ok || got != value {
 			if err := put(f.objs.Verdicts, key, value); err != nil {
-				return filterEntries{}, fmt.Errorf("add verdict of rules: %w", err)
+				return ruleEntries{}, fmt.Errorf("add verdict of rules: %w", err)
 			}
 		}
 		delete(have.verdicts, key)
@@ -56,28 +50,17 @@ func (f *Fabric) addFilters(want filterEntries) (stale filterEntries, err error)
 	for key, value := range want.remotes {
 		if got, ok := have.remotes[key]; !ok || got != value {
 			if err := put(f.objs.Remotes, key, value); err != nil {
-				return filterEntries{}, fmt.Errorf("add remote of rules: %w", err)
+				return ruleEntries{}, fmt.Errorf("add remote of rules: %w", err)
 			}
 		}
 		delete(have.remotes, key)
 	}
-	for index, value := range want.filters {
-		if have.filters[index] != value {
-			if err := put(f.objs.Filters, index, value); err != nil {
-				return filterEntries{}, fmt.Errorf("add filter of device %d: %w", index, err)
-			}
-		}
-		delete(have.filters, index)
-	}
 	return have, nil
 }
 
-// removeFilters takes filters away before the rules that they lead to.
-func (f *Fabric) removeFilters(stale filterEntries) error {
+// removeRules is for when no filter leads to them any more.
+func (f *Fabric) removeRules(stale ruleEntries) error {
 	var errs []error
-	for index := range stale.filters {
-		errs = append(errs, f.objs.Filters.Delete(index))
-	}
 	for key := range stale.remotes {
 		errs = append(errs, f.objs.Remotes.Delete(key))
 	}
@@ -85,7 +68,7 @@ func (f *Fabric) removeFilters(stale filterEntries) error {
 		errs = append(errs, f.objs.Verdicts.Delete(key))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove from bpf maps of filters: %w", err)
+		return fmt.Errorf("remove from bpf maps of rules: %w", err)
 	}
 	return nil
 }

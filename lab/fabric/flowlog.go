@@ -65,12 +65,12 @@ func (f *Fabric) FlowLogs(eni string, now time.Time) ([]FlowRecord, error) {
 		return nil, fmt.Errorf("read flow log of eni %s: %w", eni, ErrUnknownENI)
 	}
 	index := uint32(p.index)
-	var filter bpfFilter
-	err := f.objs.Filters.Lookup(index, &filter)
+	var entry bpfEni
+	err := f.objs.Enis.Lookup(index, &entry)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return nil, fmt.Errorf("read flow log of eni %s: %w", eni, err)
 	}
-	if filter.Flags&filterLog == 0 {
+	if entry.Filter.Flags&filterLog == 0 {
 		return nil, fmt.Errorf("read flow log of eni %s: %w", eni, ErrNoFlowLog)
 	}
 	keys, err := f.loggedFlows(index)

@@ -65,6 +65,13 @@ func TestFlowLogs(t *testing.T) {
 	if again, err := l.f.FlowLogs(l.b.ID, now); err != nil || len(again) > 0 {
 		t.Errorf("read again: %v, %v", again, err)
 	}
+	// Nothing goes a shorter way past the log.
+	for range 3 {
+		l.passes(l.ab(UDP, long(udp(4005, 53))))
+	}
+	if got, err := l.f.FlowLogs(l.b.ID, now); err != nil || len(got) != 1 || got[0].Packets != 3 {
+		t.Errorf("flow log of long datagrams: %+v, %v", got, err)
+	}
 	// A packet that the receiver rejects was accepted by the sender.
 	l.a.FlowLog = true
 	l.sync()

@@ -22,6 +22,18 @@ func (f *Fabric) Internet() *os.File {
 	return f.internet.ns
 }
 
+// VPCNetNS is the network namespace of a VPC, for those who want to look at the
+// kernel there. The file is the fabric's; nil where the last Sync made none, and
+// after Close.
+func (f *Fabric) VPCNetNS(id string) *os.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if v, ok := f.vpcs[id]; ok && !f.closed {
+		return v.ns
+	}
+	return nil
+}
+
 // syncInternet leads every public address to the internet gateway of its VPC.
 // Nothing else is out there but the hosts.
 func (f *Fabric) syncInternet(vpcs []VPC, up map[string]bool) []error {

@@ -28,7 +28,7 @@ func main() {
 		include = append(include, "-idirafter", dir)
 	}
 	for _, object := range [][]string{
-		{"-type", "reason", "bpf", "bpf/fabric.c"},
+		{"-type", "reason", "-type", "filter", "bpf", "bpf/fabric.c"},
 		{"fault", "bpf/fault.c"}, // loaded only while there is a fault
 	} {
 		args := append([]string{"tool", "bpf2go", "-go-package", "fabric", "-target", "bpfel"}, object...)

@@ -38,6 +38,9 @@ const (
 	filterOpenUDP = 64
 )
 
+// foundBits are FOUND in bpf/flow.h: no revision has them.
+const foundBits = 7
+
 // direction indexes the sets of a filter: OUT and IN in bpf/packet.h.
 type direction int
 
@@ -46,15 +49,14 @@ const (
 	in  direction = 1
 )
 
-// filterEntries are the contents of the BPF maps that filter.
-type filterEntries struct {
-	filters  map[uint32]bpfFilter
+// ruleEntries are the contents of the BPF maps of rules.
+type ruleEntries struct {
 	remotes  map[bpfRemoteKey]uint64
 	verdicts map[bpfPortKey]uint8
 }
 
-func newFilterEntries() filterEntries {
-	return filterEntries{map[uint32]bpfFilter{}, map[bpfRemoteKey]uint64{}, map[bpfPortKey]uint8{}}
+func newRuleEntries() ruleEntries {
+	return ruleEntries{map[bpfRemoteKey]uint64{}, map[bpfPortKey]uint8{}}
 }
 
 // filterSet is the compiled rules of both directions, of an ENI's groups or of
@@ -67,28 +69,30 @@ type filterSet struct {
 // filterCompiler makes the filters of a topology; ENIs with the same groups
 // share one set of rules.
 type filterCompiler struct {
-	filterEntries
+	ruleEntries
 	vpcs     []VPC
 	peerings []Peering
 	done     map[string]filterSet // by VPC and IDs
 	errs     []error
 }
 
-// wantedFilters says what filters the ENIs have. What contradicts itself allows
+// wantedFilters says what filters the ENIs have, by ID, and the rules that they
+// lead to. What contradicts itself allows
 // nothing, and is in the errors: a group or ACL with a rule that cannot be, or an
 // ENI that names one that does not exist.
-func wantedFilters(vpcs []VPC, peerings []Peering, ports map[string]port) (filterEntries, []error) {
+func wantedFilters(vpcs []VPC, peerings []Peering) (map[string]bpfFilter, ruleEntries, []error) {
 	c := &filterCompiler{
-		filterEntries: newFilterEntries(), vpcs: vpcs, peerings: peerings, done: map[string]filterSet{},
+		ruleEntries: newRuleEntries(), vpcs: vpcs, peerings: peerings, done: map[string]filterSet{},
 	}
+	filters := map[string]bpfFilter{}
 	for _, v := range vpcs {
 		for _, e := range v.ENIs {
 			if f := c.filter(v, e); f.Flags != 0 {
-				c.filters[uint32(ports[e.ID].index)] = f
+				filters[e.ID] = f
 			}
 		}
 	}
-	return c.filterEntries, c.errs
+	return filters, c.ruleEntries, c.errs
 }
 
 func (c *filterCompiler) filter(v VPC, e ENI) bpfFilter {
@@ -127,7 +131,7 @@ func (f bpfFilter) revision() uint64 {
 		b = binary.BigEndian.AppendUint32(b, n)
 	}
 	sum := sha256.Sum256(b)
-	return binary.BigEndian.Uint64(sum[:]) | 1
+	return binary.BigEndian.Uint64(sum[:]) &^ foundBits
 }
 
 // groups compiles the union of the ENI's groups.

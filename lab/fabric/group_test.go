@@ -229,6 +229,7 @@ func TestUntrackedFlowIsCut(t *testing.T) {
 	}{
 		{"tcp", TCP, tcp(4000, 80, syn), tcp(4000, 80, ack), tcp(80, 4000, syn|ack)},
 		{"udp", UDP, udp(4000, 53), udp(4000, 53), udp(53, 4000)},
+		{"udp, the short way", UDP, long(udp(4001, 53)), long(udp(4001, 53)), long(udp(53, 4001))},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l.vpc.Groups = open
@@ -236,6 +237,7 @@ func TestUntrackedFlowIsCut(t *testing.T) {
 			l.passes(l.ab(tt.protocol, tt.ask))
 			l.passes(l.ba(tt.protocol, tt.reply))
 			l.passes(l.ab(tt.protocol, tt.again))
+			l.passes(l.ba(tt.protocol, tt.reply))
 			l.vpc.Groups = closed
 			l.sync()
 			// The response does not make itself a flow of the other direction.
@@ -312,8 +314,7 @@ func TestGroupReferenceAcrossPeering(t *testing.T) {
 	for i := range vpcs[1:] {
 		vpcs[i+1].Groups = []SecurityGroup{{ID: "sg-far"}}
 	}
-	ports := map[string]port{"eni-near": {index: 1}, "eni-1": {index: 2}, "eni-2": {index: 3}, "eni-3": {index: 4}}
-	got, errs := wantedFilters(vpcs, []Peering{{"pcx-1", [2]string{"vpc-peer", "vpc-home"}}, {"pcx-2", [2]string{"vpc-home", "vpc-abroad"}}}, ports)
+	_, got, errs := wantedFilters(vpcs, []Peering{{"pcx-1", [2]string{"vpc-peer", "vpc-home"}}, {"pcx-2", [2]string{"vpc-home", "vpc-abroad"}}})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -383,6 +384,8 @@ func TestIdleTimeouts(t *testing.T) {
 		{"udp, one transaction", IdleTimeouts{}, UDP, []turn{{true, udp(3, 53)}, {false, udp(53, 3)}, {false, udp(53, 3)}}, 30 * time.Second},
 		{"udp stream", IdleTimeouts{}, UDP, []turn{{true, udp(4, 53)}, {false, udp(53, 4)}, {true, udp(4, 53)}, {false, udp(53, 4)}, {false, udp(53, 4)}}, 180 * time.Second},
 		{"udp stream by the eni", IdleTimeouts{UDPStream: 90 * time.Second}, UDP, []turn{{true, udp(5, 53)}, {false, udp(53, 5)}, {true, udp(5, 53)}, {false, udp(53, 5)}, {false, udp(53, 5)}}, 90 * time.Second},
+		{"udp, the short way", IdleTimeouts{}, UDP, []turn{{true, long(udp(13, 53))}, {false, long(udp(53, 13))}, {false, long(udp(53, 13))}}, 30 * time.Second},
+		{"udp stream, the short way", IdleTimeouts{}, UDP, []turn{{true, long(udp(14, 53))}, {false, long(udp(53, 14))}, {true, long(udp(14, 53))}, {false, long(udp(53, 14))}, {false, long(udp(53, 14))}}, 180 * time.Second},
 		{"tcp opening", IdleTimeouts{}, TCP, []turn{{true, tcp(6, 80, syn)}, {false, tcp(80, 6, syn|ack)}}, 120 * time.Second},
 		{"tcp established", IdleTimeouts{}, TCP, []turn{{true, tcp(7, 80, syn)}, {false, tcp(80, 7, syn|ack)}, {true, tcp(7, 80, ack)}, {false, tcp(80, 7, ack)}}, 432_000 * time.Second},
 		{"tcp established by the eni", IdleTimeouts{TCPEstablished: 350 * time.Second}, TCP, []turn{{true, tcp(8, 80, syn)}, {false, tcp(80, 8, syn|ack)}, {true, tcp(8, 80, ack)}, {false, tcp(80, 8, ack)}}, 350 * time.Second},
@@ -427,9 +430,9 @@ func TestFlowIsSeen(t *testing.T) {
 	l.vpc.Groups = []SecurityGroup{{ID: "sg-out", Egress: []GroupRule{allRule}}}
 	l.sync()
 	last := func() (ms uint64) {
-		l.passes(l.ab(UDP, udp(4000, 53)))
+		l.passes(l.ab(UDP, long(udp(4000, 53))))
 		for _, flow := range flowsOf(t, l.f) {
-			ms = flow.Last
+			ms = uint64(flow.Last) * flowTick
 		}
 		return ms
 	}
@@ -551,13 +554,13 @@ func TestImpossibleRulesAllowNothing(t *testing.T) {
 
 // The kernel's maps hold what the topology says and no more, also after somebody
 // else wrote to them.
-func TestFilterMapsAreMended(t *testing.T) {
+func TestRulesAreMended(t *testing.T) {
 	l := newFilterLab(t, eniA(), eniB())
 	l.a.Groups, l.b.Groups = []string{"sg-1"}, []string{"sg-1"}
 	l.vpc.Groups = []SecurityGroup{{ID: "sg-1", Ingress: []GroupRule{allow(UDP, 53, 80, "10.0.0.0/16")}, Egress: []GroupRule{allRule}}}
 	l.sync()
-	want := readFilters(t, l.f)
-	if len(want.filters) != 2 || len(want.remotes) != 2 || len(want.verdicts) < 3 {
+	want := readRules(t, l.f)
+	if len(want.remotes) != 2 || len(want.verdicts) < 3 {
 		t.Errorf("two ENIs with the same groups do not share them: %+v", want)
 	}
 	for key := range want.remotes {
@@ -570,25 +573,20 @@ func TestFilterMapsAreMended(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for key := range want.filters {
-		if err := l.f.objs.Filters.Put(key, bpfFilter{Revision: 1}); err != nil {
-			t.Fatal(err)
-		}
-	}
 	l.sync()
-	if diff := cmp.Diff(want, readFilters(t, l.f), cmp.AllowUnexported(filterEntries{}), cmp.AllowUnexported(bpfFilter{}, bpfRemoteKey{}, bpfPortKey{})); diff != "" {
+	if diff := cmp.Diff(want, readRules(t, l.f), cmp.AllowUnexported(ruleEntries{}), cmp.AllowUnexported(bpfRemoteKey{}, bpfPortKey{})); diff != "" {
 		t.Errorf("not mended (-want +got):\n%s", diff)
 	}
 	l.a.Groups, l.b.Groups = nil, nil
 	l.sync()
-	if got := readFilters(t, l.f); len(got.filters)+len(got.remotes)+len(got.verdicts) > 0 {
+	if got := readRules(t, l.f); len(got.remotes)+len(got.verdicts) > 0 {
 		t.Errorf("left over: %+v", got)
 	}
 }
 
-func readFilters(t *testing.T, f *Fabric) filterEntries {
+func readRules(t *testing.T, f *Fabric) ruleEntries {
 	t.Helper()
-	got, err := f.readFilters()
+	got, err := f.readRules()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -248,6 +248,11 @@ func (f *Fabric) syncLink(l link, have map[place]map[string]netlink.Link) error 
 			return fmt.Errorf("end in %s: %w", e.place, err)
 		}
 	}
+	for _, e := range l.ends {
+		if err := f.at(e.place).startQueue(e.index); err != nil {
+			return fmt.Errorf("end in %s: %w", e.place, err)
+		}
+	}
 	return nil
 }
 
@@ -323,6 +328,16 @@ func (v *vpcNet) syncLinkEnd(l link, e linkEnd, have netlink.Link) error {
 		if err := v.nl.LinkSetUp(have); err != nil {
 			return fmt.Errorf("set up: %w", err)
 		}
+	}
+	return nil
+}
+
+// startQueue has the kernel start the queue of a device that has got its carrier,
+// which it would do a moment later, and drop until then. To ask for one device is
+// what does it (linkwatch_sync_dev in rtnl_getlink, since Linux 6.8).
+func (v *vpcNet) startQueue(index int) error {
+	if _, err := v.nl.LinkByIndex(index); err != nil {
+		return fmt.Errorf("find device %d: %w", index, err)
 	}
 	return nil
 }

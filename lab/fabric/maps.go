@@ -20,13 +20,14 @@ func newMapEntries() mapEntries {
 
 const flagSourceDestCheck = 1 // ENI_SOURCE_DEST_CHECK in bpf/fabric.h
 
-// wantedMaps: tableOf is the number of a subnet's route table.
-func wantedMaps(vpcs []VPC, ports map[string]port, tableOf func(v VPC, subnet string) int) mapEntries {
+// wantedMaps: tableOf is the number of a subnet's route table; filters are by ENI.
+func wantedMaps(vpcs []VPC, ports map[string]port, filters map[string]bpfFilter, tableOf func(v VPC, subnet string) int) mapEntries {
 	m := newMapEntries()
 	for _, v := range vpcs {
 		for _, e := range v.ENIs {
 			index := uint32(ports[e.ID].index)
-			entry := bpfEni{Mac: e.MAC, Primary: beUint32(e.Primary), Router: beUint32(e.Subnet.Masked().Addr().Next()), Table: uint32(tableOf(v, e.SubnetID))}
+			entry := bpfEni{Mac: e.MAC, Primary: beUint32(e.Primary), Router: beUint32(e.Subnet.Masked().Addr().Next()),
+				Table: uint32(tableOf(v, e.SubnetID)), Filter: filters[e.ID]}
 			if e.SourceDestCheck {
 				entry.Flags |= flagSourceDestCheck
 			}
@@ -113,7 +114,7 @@ func (f *Fabric) addToMaps(want mapEntries) (stale mapEntries, err error) {
 	}
 	for index, value := range want.enis {
 		if have.enis[index] != value {
-			if err := f.objs.Enis.Put(index, value); err != nil {
+			if err := put(f.objs.Enis, index, value); err != nil {
 				return mapEntries{}, fmt.Errorf("add eni of device %d: %w", index, err)
 			}
 		}

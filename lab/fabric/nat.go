@@ -122,6 +122,9 @@ func (f *Fabric) syncNATGateway(v VPC, g NATGateway) error {
 		}
 		return syncNATDevice(e)
 	})
+	if err == nil {
+		err = f.vpcs[v.ID].startQueue(f.ports[e.ID].index)
+	}
 	if err != nil {
 		return fmt.Errorf("nat gateway %s: %w", g.ID, err)
 	}

@@ -193,7 +193,8 @@ func (v *vpcNet) writeRoutes(want map[routeKey]nextHop) (errs []error) {
 		}
 	}
 	for _, r := range extra {
-		if err := v.nl.RouteDel(&r); err != nil {
+		// One that went with its device is gone.
+		if err := v.nl.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, fmt.Errorf("remove route to %s: %w", r.Dst, err))
 		}
 	}

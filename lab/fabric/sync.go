@@ -50,13 +50,13 @@ func (f *Fabric) sync(ctx context.Context, t Topology) (Result, error) {
 	f.numberTables(good)
 	links := f.wantedLinks(good)
 	f.numberLinks(links)
-	wanted := wantedMaps(good.vpcs, ports, f.subnetTable)
+	filters, rules, filterErrs := wantedFilters(good.vpcs, good.peerings)
+	errs = append(errs, filterErrs...)
+	wanted := wantedMaps(good.vpcs, ports, filters, f.subnetTable)
 	for _, index := range f.linkPorts {
 		wanted.drops[uint32(index)] = true
 	}
-	filters, filterErrs := wantedFilters(good.vpcs, good.peerings, ports)
-	errs = append(errs, filterErrs...)
-	staleFilters, err := f.addFilters(filters) // no ENI is without its filter for a moment
+	staleRules, err := f.addRules(rules)
 	if err != nil {
 		return res, errors.Join(append(errs, err)...)
 	}
@@ -86,7 +86,7 @@ func (f *Fabric) sync(ctx context.Context, t Topology) (Result, error) {
 		}
 	}
 	_, err = f.addToMaps(wanted) // the tables are there now
-	errs = append(errs, err, f.removeFromMaps(stale), f.removeFilters(staleFilters), f.syncFaults(good.vpcs, res))
+	errs = append(errs, err, f.removeFromMaps(stale), f.removeRules(staleRules), f.syncFaults(good.vpcs, res))
 	f.closeNATs(good.vpcs)
 	f.listeners.closeUnless(func(o owner) bool {
 		_, vpc := f.vpcs[o.vpc]

@@ -207,6 +207,14 @@ func TestSyncTwiceChangesNothingAndDriftIsMended(t *testing.T) {
 		{"check turned off", func() error {
 			return f.objs.Enis.Put(uint32(endA.Attrs().Index), bpfEni{Mac: macA})
 		}},
+		{"filter set", func() error {
+			var entry bpfEni
+			if err := f.objs.Enis.Lookup(uint32(endA.Attrs().Index), &entry); err != nil {
+				return err
+			}
+			entry.Filter.Flags = filterGroups
+			return f.objs.Enis.Put(uint32(endA.Attrs().Index), entry)
+		}},
 		{"end set down", func() error { return v.nl.LinkSetDown(endA) }},
 		{"alias and mtu changed", func() error {
 			if err := v.nl.LinkSetMTU(endA, 1500); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -88,5 +89,33 @@ func configure(h *netlink.Handle, b Boot) error {
 	if err := h.RouteReplace(route); err != nil {
 		return fmt.Errorf("add default route via %v on %s: %w", b.Gateway, name, err)
 	}
-	return nil
+	return awaitQueues(h, name)
+}
+
+// The kernel starts the queue of a device that gets its carrier in a work of its
+// own (net/core/link_watch.c), and drops without a count until then. Setting ens5
+// up gives the carrier to it and to its other end, in this order; so does the work.
+const (
+	queueTime = 2 * time.Second // that it may take; a busy machine needs some ms
+	queueLook = 2 * time.Millisecond
+)
+
+// awaitQueues returns when both ends of a device carry packets, or when it takes
+// too long: that is no reason for an instance not to run. It reads all devices:
+// asking for one would have the kernel start that one's queue, and not the other's.
+func awaitQueues(h *netlink.Handle, name string) error {
+	for end := time.Now().Add(queueTime); ; time.Sleep(queueLook) {
+		links, err := h.LinkList()
+		if err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
+		waits := slices.ContainsFunc(links, func(l netlink.Link) bool {
+			// IFF_RUNNING is no sign: a new device has it before the work ran.
+			a := l.Attrs()
+			return a.Name == name && a.RawFlags&unix.IFF_LOWER_UP != 0 && a.OperState != netlink.OperUp
+		})
+		if !waits || time.Now().After(end) {
+			return nil
+		}
+	}
 }

@@ -19,6 +19,7 @@ type Metadata struct {
 	LaunchTime         time.Time
 	LocalHostname      string     // ip-10-0-0-4.us-west-2.compute.internal
 	LocalIPv4          netip.Addr // primary address of the primary ENI
+	PublicIPv4         netip.Addr // that it has on the internet; zero: none
 	MAC                string     // of the primary ENI, lower-case, colons
 	Interfaces         []Interface
 	Tags               map[string]string // nil: tags are not to be had by metadata
@@ -31,7 +32,8 @@ type Interface struct {
 	ID               string
 	DeviceNumber     int
 	NetworkCard      int
-	LocalIPv4s       []netip.Addr   // the primary first
+	LocalIPv4s       []netip.Addr // the primary first
+	Public           []Association
 	Prefixes         []netip.Prefix // /28s
 	SubnetID         string
 	SubnetCIDR       netip.Prefix
@@ -42,6 +44,9 @@ type Interface struct {
 	LocalHostname    string
 	OwnerID          string // account
 }
+
+// Association is a public address and the private one that it stands for.
+type Association struct{ Public, Private netip.Addr }
 
 // Credentials are those of the instance's role.
 type Credentials struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,6 +110,9 @@ func metaData(m Metadata) node {
 			"partition": leaf("aws"),
 		}),
 	}
+	if m.PublicIPv4.IsValid() {
+		entries["public-ipv4"] = leaf(m.PublicIPv4.String())
+	}
 	for _, i := range m.Interfaces {
 		if i.MAC == m.MAC {
 			entries["security-groups"] = leaf(strings.Join(i.SecurityGroups, "\n"))
@@ -155,12 +159,35 @@ func interfaces(list []Interface) node {
 		if len(i.Prefixes) > 0 {
 			entries["ipv4-prefix"] = lines(i.Prefixes)
 		}
+		if len(i.Public) > 0 {
+			entries["public-ipv4s"], entries["ipv4-associations"] = associations(i.Public)
+		}
 		if i.NetworkCard > 0 { // only instance types with several cards have it
 			entries["network-card"] = leaf(strconv.Itoa(i.NetworkCard))
 		}
 		macs[i.MAC] = dir(entries)
 	}
 	return dir(macs)
+}
+
+// associations gives the list of public addresses, and the directory that has
+// the private addresses of each. Source: "Instance metadata categories", Amazon
+// EC2 User Guide. VPCs of the lab have no DNS host names, so there is no
+// public-hostname.
+func associations(list []Association) (public, private node) {
+	var addrs []netip.Addr
+	behind := map[netip.Addr][]netip.Addr{}
+	for _, a := range list {
+		if behind[a.Public] == nil {
+			addrs = append(addrs, a.Public)
+		}
+		behind[a.Public] = append(behind[a.Public], a.Private)
+	}
+	entries := map[string]node{}
+	for p, locals := range behind {
+		entries[p.String()] = lines(locals)
+	}
+	return lines(addrs), dir(entries)
 }
 
 // stamp is the form of times in IMDS documents: whole seconds, UTC.

@@ -100,26 +100,30 @@ func (s *servers) serve(l net.Listener, index int, timeout time.Duration) {
 			defer func() { <-slots }()
 			defer conn.Close()
 			conn.SetDeadline(time.Now().Add(timeout))
-			reply(conn, index)
+			// The client closes first, and so the port that has to wait out TIME-WAIT
+			// is one of its many and not the listener's.
+			for reply(conn, index, nonceSize) {
+			}
 		})
 	}
 }
 
-// reply answers one connection. A failure is the client's to notice.
-func reply(conn net.Conn, index int) {
-	var buf [answerSize]byte
-	if _, err := io.ReadFull(conn, buf[:nonceSize]); err != nil {
-		return
+// reply answers one message of that size, and says whether there may be another.
+// A failure is the client's to notice.
+func reply(conn net.Conn, index, size int) bool {
+	message := make([]byte, size)
+	if _, err := io.ReadFull(conn, message); err != nil {
+		return false
 	}
-	seen := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().As16()
-	binary.BigEndian.PutUint32(buf[nonceSize:], uint32(index))
-	copy(buf[nonceSize+4:], seen[:])
-	if _, err := conn.Write(buf[:]); err != nil {
-		return
-	}
-	// The client closes first, and so the port that has to wait out TIME-WAIT is
-	// one of its many and not the listener's.
-	io.Copy(io.Discard, io.LimitReader(conn, 1))
+	seen := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	_, err := conn.Write(answerTo(message[:nonceSize], uint32(index), seen))
+	return err == nil
+}
+
+func answerTo(nonce []byte, index uint32, seen netip.Addr) []byte {
+	wide := seen.As16()
+	a := binary.BigEndian.AppendUint32(bytes.Clone(nonce), index)
+	return append(a, wide[:]...)
 }
 
 // ask connects from an endpoint's namespace and asks the one that listens at to.

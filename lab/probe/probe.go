@@ -10,10 +10,16 @@
 // that one saw the source's own address. So a flow that was delivered to
 // somebody else, or was translated on the way, is not ok.
 //
+// A [Talk] is a single conversation, by TCP, UDP or ICMP, with more to choose,
+// and tells more of how it ended. [Kernel] is what a namespace's own kernel
+// counts, and so where a packet was lost that the network had delivered. A [Tap]
+// sees the frames at the devices of a namespace, and sends some.
+//
 // Sockets are made inside a namespace and are used from outside of it: a socket
 // stays in the namespace that it was made in, and waits in the process's own
-// netpoller like any other. Run has its own sockets and goroutines, and all of
-// them are gone when it returns; several may run at once on different ports.
+// netpoller like any other. Run and Converse have their own sockets and
+// goroutines, and all of them are gone when they return; several may run at once
+// on different ports. A Tap is for one goroutine that reads and one that sends.
 package probe
 
 import (

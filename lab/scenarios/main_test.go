@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -73,8 +74,9 @@ func needLab(t *testing.T) {
 // scratchLab is a lab name that nothing else on the machine has: other runs of
 // the same test, say.
 func scratchLab(story string) string {
-	const most = 20 // bytes of a lab's name
-	name := fmt.Sprintf("t%d-%s", os.Getpid(), strings.ToLower(story))
+	const most = 20 // bytes of a lab's name: stories that begin alike are told apart by a hash
+	sum := sha256.Sum256([]byte(story))
+	name := fmt.Sprintf("t%d-%x-%s", os.Getpid(), sum[:2], strings.ToLower(story))
 	return strings.Trim(name[:min(len(name), most)], "-")
 }
 

@@ -89,8 +89,24 @@ func (b *builder) vpcs() error {
 		if err := b.groups(v, made.ID); err != nil {
 			return err
 		}
+		if err := b.flowLogs(v, made.ID); err != nil {
+			return fmt.Errorf("%s: make a flow log of vpc %q: %w", v.Pos, v.Name, err)
+		}
 	}
 	return nil
+}
+
+// flowLogs has all that the VPC's ENIs carry recorded. Log group and role are
+// those that EC2 wants named; the lab has neither.
+func (b *builder) flowLogs(v VPC, vpcID string) error {
+	if !v.FlowLogs {
+		return nil
+	}
+	_, err := b.in(v).CreateFlowLogs(ec2sim.CreateFlowLogsInput{
+		Type: ec2sim.FlowLogVPC, Resources: []string{vpcID}, Traffic: ec2sim.TrafficAll, Tags: named(v.Name),
+		LogGroup: roleName, RoleARN: "arn:aws:iam::" + Account + ":role/" + roleName,
+	})
+	return err
 }
 
 func (b *builder) gateway(v VPC, vpcID string) error {
@@ -151,14 +167,15 @@ func (b *builder) instances() error {
 		for _, name := range i.SecurityGroups {
 			groups = append(groups, b.id("group", v.Name, name))
 		}
+		// A launch takes one or the other ("RunInstances", Amazon EC2 API Reference).
+		atLaunch := ec2sim.Addressing{Count: i.SecondaryAddresses}
+		if i.SecondaryAddresses == 0 {
+			atLaunch.PrefixCount = i.Prefixes
+		}
 		r, err := b.in(v).RunInstances(ec2sim.RunInstancesInput{
 			Type: i.Type,
 			Interfaces: []ec2sim.LaunchInterface{{
-				SubnetID: b.id("subnet", v.Name, i.Subnet), Groups: groups,
-				Addresses: ec2sim.Addressing{
-					Count:       i.SecondaryAddresses,
-					PrefixCount: i.Prefixes,
-				},
+				SubnetID: b.id("subnet", v.Name, i.Subnet), Groups: groups, Addresses: atLaunch,
 			}},
 			Tags:            named(i.Name),
 			Metadata:        ec2sim.Metadata{HopLimit: i.HopLimit, Tokens: "required"},
@@ -169,6 +186,11 @@ func (b *builder) instances() error {
 		}
 		eni := r.Instances[0].Interfaces[0]
 		b.keep(eni, "eni", "", i.Name)
+		if rest := i.Prefixes - atLaunch.PrefixCount; rest > 0 {
+			if _, err := b.in(v).AssignPrivateIPAddresses(ec2sim.AssignPrivateIPAddressesInput{ID: eni, PrefixCount: rest}); err != nil {
+				return fmt.Errorf("%s: give instance %q prefixes: %w", i.Pos, i.Name, err)
+			}
+		}
 		if i.NoSourceDestCheck {
 			if err := b.in(v).ModifyNetworkInterfaceAttribute(ec2sim.ModifyNetworkInterfaceInput{ID: eni, SourceDest: ec2sim.Some(false)}); err != nil {
 				return fmt.Errorf("%s: turn the source/destination check of instance %q off: %w", i.Pos, i.Name, err)

@@ -24,6 +24,10 @@ var ErrNotRunning = errors.New("no lab of this name is running")
 //	GET  /status   what it is now, as JSON
 //	POST /stop     ends it
 //	     /ec2      its EC2 Query API
+//	GET  /objects  what in it has a name
+//	POST /settle   returns when the fabric is as EC2 says
+//	POST /flowlog  the flow records since the last time
+//	GET  /capture  what crosses an ENI, as a pcap file
 const controlSocket = "lab.sock"
 
 // maxStatus bounds the answer of a lab, in bytes.
@@ -61,6 +65,7 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 			l.cfg.Log.Error("answer status", "error", err)
 		}
 	})
+	mux.HandleFunc("POST /settle", l.settle)
 	mux.HandleFunc("POST /stop", func(http.ResponseWriter, *http.Request) { cancel() })
 	// The Query protocol has one path, "/".
 	mux.HandleFunc("/ec2", func(w http.ResponseWriter, r *http.Request) {
@@ -68,6 +73,9 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 		l.cloud.ServeHTTP(w, r)
 	})
 	l.faultRoutes(mux)
+	l.objectRoutes(mux)
+	l.flowLogRoutes(mux)
+	l.captureRoutes(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
@@ -76,6 +84,14 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 		return fmt.Errorf("serve control socket: %w", err)
 	}
 	return nil
+}
+
+// writeJSON answers a control request.
+func (l *Lab) writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		l.cfg.Log.Error("answer control request", "error", err)
+	}
 }
 
 // Remote is a lab that runs in another process.
@@ -170,6 +186,14 @@ func (r *Remote) stop(ctx context.Context) error {
 	}
 }
 
+// unreachable says why a request came to nothing.
+func (r *Remote) unreachable(err error) error {
+	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (looked in %s); start one with `fairway-lab up`", ErrNotRunning, r.dir)
+	}
+	return fmt.Errorf("ask the lab: %w", err)
+}
+
 func (r *Remote) call(ctx context.Context, method, path string) ([]byte, error) {
 	return r.send(ctx, method, path, nil)
 }
@@ -180,11 +204,8 @@ func (r *Remote) send(ctx context.Context, method, path string, body io.Reader) 
 		return nil, err
 	}
 	resp, err := r.client.Do(req)
-	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (looked in %s); start one with `fairway-lab up`", ErrNotRunning, r.dir)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the lab: %w", err)
+		return nil, r.unreachable(err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))

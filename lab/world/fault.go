@@ -55,7 +55,8 @@ func (l *Lab) faultRoutes(mux *http.ServeMux) {
 func answer(w http.ResponseWriter, err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, fabric.ErrFault), errors.Is(err, ErrNoInstance):
+	case errors.Is(err, fabric.ErrFault), errors.Is(err, ErrNoInstance), errors.Is(err, ErrNoFlowLog),
+		errors.Is(err, fabric.ErrUnknownENI), errors.Is(err, fabric.ErrNotPlugged):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	default:
 		http.Error(w, err.Error(), http.StatusInternalServerError)

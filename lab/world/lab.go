@@ -75,6 +75,7 @@ type Lab struct {
 	services map[string]net.Listener // by VPC, or by ENI and attachment; the loop's own
 	metadata map[string]http.Handler // by instance; the loop's own
 	orders   chan order              // for the loop, from Kill and Reboot
+	settling chan chan struct{}      // for the loop, from Settle; it closes what it gets
 }
 
 // machine is an instance that has been booted.
@@ -144,6 +145,7 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 		machines: make(map[string]*machine),
 		off:      make(map[string]bool),
 		orders:   make(chan order),
+		settling: make(chan chan struct{}),
 		services: make(map[string]net.Listener),
 		metadata: make(map[string]http.Handler),
 	}
@@ -221,6 +223,7 @@ func (l *Lab) run(ctx context.Context) {
 	defer close(l.done)
 	ready := false
 	var ordered order
+	var waiting []chan struct{}
 	for {
 		changed := l.cloud.Changed()
 		err := l.reconcile(ctx)
@@ -230,6 +233,12 @@ func (l *Lab) run(ctx context.Context) {
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil && !closed(changed) {
+			for _, w := range waiting {
+				close(w)
+			}
+			waiting = nil
 		}
 		l.mu.Lock()
 		l.failure = err
@@ -243,17 +252,27 @@ func (l *Lab) run(ctx context.Context) {
 			l.cfg.Log.Error("the lab is not as asked for", "error", err, "retry", retryInterval)
 			retry = time.After(retryInterval)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-retry:
-		case o := <-l.orders:
-			if err := o.do(); err != nil {
-				o.done <- err
-			} else {
-				ordered = o
+	idle:
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			case <-retry:
+			case w := <-l.settling:
+				if err == nil && !closed(changed) {
+					close(w)
+					continue idle
+				}
+				waiting = append(waiting, w)
+			case o := <-l.orders:
+				if err := o.do(); err != nil {
+					o.done <- err
+				} else {
+					ordered = o
+				}
 			}
+			break
 		}
 	}
 }

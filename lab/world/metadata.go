@@ -27,7 +27,7 @@ func metadata(snap ec2sim.Snapshot, id string) (imds.Metadata, bool) {
 	i := snap.Instances[k]
 	m := imds.Metadata{
 		InstanceID: i.ID, InstanceType: i.Type, Region: regionOf(snap, i), AvailabilityZone: i.Zone,
-		AccountID: account, AMI: i.ImageID, LaunchTime: i.LaunchedAt,
+		AccountID: Account, AMI: i.ImageID, LaunchTime: i.LaunchedAt,
 		LocalHostname: i.PrivateDNSName, LocalIPv4: i.PrivateIP, Tags: i.Tags,
 	}
 	if i.InstanceProfile != "" {
@@ -44,6 +44,11 @@ func metadata(snap ec2sim.Snapshot, id string) (imds.Metadata, bool) {
 		m.Interfaces = append(m.Interfaces, metadataInterface(snap, e))
 		if e.Attachment.DeviceIndex == 0 && e.Attachment.CardIndex == 0 {
 			m.MAC = e.MAC.String()
+			for _, a := range m.Interfaces[len(m.Interfaces)-1].Public {
+				if a.Private == e.Primary {
+					m.PublicIPv4 = a.Public
+				}
+			}
 		}
 	}
 	slices.SortFunc(m.Interfaces, func(a, b imds.Interface) int {
@@ -54,10 +59,16 @@ func metadata(snap ec2sim.Snapshot, id string) (imds.Metadata, bool) {
 
 func metadataInterface(snap ec2sim.Snapshot, e ec2sim.NetworkInterface) imds.Interface {
 	in := imds.Interface{
-		MAC: e.MAC.String(), ID: e.ID, OwnerID: account,
+		MAC: e.MAC.String(), ID: e.ID, OwnerID: Account,
 		DeviceNumber: e.Attachment.DeviceIndex, NetworkCard: e.Attachment.CardIndex,
 		LocalIPv4s: append([]netip.Addr{e.Primary}, e.Secondary...), Prefixes: e.Prefixes,
 		SubnetID: e.SubnetID, VPCID: e.VPCID, SecurityGroupIDs: e.Groups,
+	}
+	public := publicAddresses(snap, e.VPCID)
+	for _, private := range in.LocalIPv4s {
+		if a, ok := public[private]; ok {
+			in.Public = append(in.Public, imds.Association{Public: a, Private: private})
+		}
 	}
 	for _, s := range snap.Subnets {
 		if s.ID == e.SubnetID {
@@ -79,5 +90,5 @@ func metadataInterface(snap ec2sim.Snapshot, e ec2sim.NetworkInterface) imds.Int
 	return in
 }
 
-// account is the lab's AWS account, the one of AWS's own examples.
-const account = "123456789012"
+// Account is the lab's AWS account, the one of AWS's own examples.
+const Account = "123456789012"

@@ -73,6 +73,7 @@ func (p *parser) vpc(n *yaml.Node) VPC {
 		{"securityGroups", objects(p, "securityGroups", maxGroups, &v.SecurityGroups, p.group)},
 		{"networkAcls", objects(p, "networkAcls", maxACLs, &v.NetworkACLs, p.acl)},
 		{"routeTables", objects(p, "routeTables", maxTables, &v.RouteTables, p.table)},
+		{"flowLogs", p.flag("flowLogs", &v.FlowLogs)},
 	})
 	if v.keys == nil {
 		v.keys = keyLines{}.allBad("name", "cidr", "cidrs")

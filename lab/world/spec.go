@@ -65,6 +65,9 @@ type VPC struct {
 	NetworkACLs     []NetworkACL
 	RouteTables     []RouteTable
 
+	// FlowLogs records what all its ENIs carry and refuse.
+	FlowLogs bool
+
 	keys keyLines
 }
 

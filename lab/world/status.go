@@ -25,6 +25,11 @@ type Status struct {
 	Path      []string         `json:"path"`
 	Instances []InstanceStatus `json:"instances"`
 	ENIs      []ENIStatus      `json:"enis"`
+	Links     []LinkStatus     `json:"links,omitempty"`
+
+	// Internet is the network namespace of the hosts beyond the internet
+	// gateways, as a file that root can open while the lab runs.
+	Internet string `json:"internet,omitempty"`
 }
 
 // InstanceStatus is one instance.
@@ -54,6 +59,10 @@ type ENIStatus struct {
 	Secondary []netip.Addr      `json:"secondary,omitempty"`
 	Prefixes  []netip.Prefix    `json:"prefixes,omitempty"`
 	Drops     map[string]uint64 `json:"drops,omitempty"`
+	VPC       string            `json:"vpc"`
+	Region    string            `json:"region"`
+	Subnet    string            `json:"subnet"`
+	Groups    []string          `json:"groups"`
 }
 
 // Status reads what the lab is now.
@@ -67,6 +76,9 @@ func (l *Lab) Status(ctx context.Context, pid int) (Status, error) {
 	}
 	if err := l.Failure(); err != nil {
 		s.Failure = err.Error()
+	}
+	if ns := l.fabric.Internet(); ns != nil {
+		s.Internet = fmt.Sprintf("/proc/%d/fd/%d", pid, ns.Fd())
 	}
 	snap := l.cloud.Snapshot()
 	for _, i := range snap.Instances {
@@ -89,15 +101,12 @@ func (l *Lab) Status(ctx context.Context, pid int) (Status, error) {
 		if a := e.Attachment; a != nil {
 			eni.Instance, eni.Device, eni.Status = a.InstanceID, deviceName(*a), a.Status
 		}
-		for reason, n := range drops[e.ID] {
-			if eni.Drops == nil {
-				eni.Drops = make(map[string]uint64)
-			}
-			eni.Drops[reason.String()] = n.Packets
-		}
+		eni.Drops = dropsByName(drops[e.ID])
+		eni.where(snap, e)
 		s.ENIs = append(s.ENIs, eni)
 	}
-	return s, nil
+	s.Links, err = l.linkStatus(snap)
+	return s, err
 }
 
 func socketPath(dir, id string) string { return dir + "/" + id + "/" + guest.SocketName }
@@ -133,6 +142,10 @@ func (s Status) WriteTables(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, cmp.Or(names[e.Instance], "-"), cmp.Or(e.Device, "-"), e.Status,
 			e.Primary, addresses(e.Secondary), list(e.Prefixes), drops(e.Drops))
 	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	s.writeLinks(t)
 	if err := t.Flush(); err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func interfaces(snap ec2sim.Snapshot) map[string][]fabric.ENI {
 		eni := fabric.ENI{
 			ID: e.ID, MAC: fabric.MAC(e.MAC), Subnet: subnets[e.SubnetID], Primary: e.Primary,
 			Addresses: e.Secondary, Prefixes: e.Prefixes, SourceDestCheck: e.SourceDestCheck,
-			SubnetID: e.SubnetID, Groups: e.Groups,
+			SubnetID: e.SubnetID, Groups: e.Groups, Idle: fabric.IdleTimeouts(e.Tracking), FlowLog: logged(snap, e) != nothing,
 		}
 		if a := e.Attachment; a != nil && a.Status != ec2sim.StatusDetaching && live[a.InstanceID] {
 			eni.Guest, eni.Device = a.InstanceID, deviceName(*a)

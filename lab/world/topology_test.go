@@ -126,7 +126,7 @@ func text(t fabric.Topology) string {
 			line(1, "%s %s %s", g.ID, g.Subnet, g.Address)
 		}
 		for _, e := range v.ENIs {
-			line(1, "%s %s %s check=%t guest=%s %s %v", e.ID, e.SubnetID, e.Primary, e.SourceDestCheck, e.Guest, e.Device, e.Groups)
+			line(1, "%s %s %s check=%t log=%t guest=%s %s %v", e.ID, e.SubnetID, e.Primary, e.SourceDestCheck, e.FlowLog, e.Guest, e.Device, e.Groups)
 			for _, private := range append(e.Addresses, e.Primary) {
 				if public, ok := v.Public[private]; ok {
 					line(2, "%s is %s", private, public)

@@ -181,10 +181,10 @@ func (c *checker) subnets(region string, v VPC) {
 
 func (c *checker) zone(region string, s Subnet) {
 	letter := strings.TrimPrefix(s.Zone, region)
-	if s.keys["zone"].bad || len(letter) == 1 && letter >= "a" && letter <= "f" {
+	if s.keys["zone"].bad || len(letter) == 1 && letter >= "a" && letter <= "c" {
 		return
 	}
-	c.failf(s.keys.at(s.Pos, "zone"), "subnet %s: zone %s: want one letter, a to f: a becomes %sa", quoted(s.Name), quoted(letter), quotedBare(region))
+	c.failf(s.keys.at(s.Pos, "zone"), "subnet %s: zone %s: want a, b or c, the zones of every region of the lab: a becomes %sa", quoted(s.Name), quoted(letter), quotedBare(region))
 }
 
 func (c *checker) instance(w *World, in Instance) {

@@ -12,12 +12,12 @@ static __always_inline int acl_allows(struct filter *f, struct packet *p, struct
 {
 	if (!(f->flags & (FILTER_ACL_OUT << dir)) || (p->key.remote & f->mask) == f->subnet)
 		return 1;
-	if (flow && flow->acl_pass[dir] == f->revision)
+	if (flow && was_found(flow, f, FOUND_ACL_OUT << dir))
 		return 1;
-	if (!(verdict(f->acl[dir], p->key.remote, p->key.protocol, p->port) & VERDICT_ALLOW))
+	if (!(verdict(f->acl[dir], p->key.remote, p->protocol, p->port) & VERDICT_ALLOW))
 		return 0;
 	// An ICMP flow has packets of several types and codes.
-	if (flow && p->key.protocol != IPPROTO_ICMP)
-		flow->acl_pass[dir] = f->revision;
+	if (flow && p->protocol != IPPROTO_ICMP)
+		remember(flow, f, FOUND_ACL_OUT << dir);
 	return 1;
 }

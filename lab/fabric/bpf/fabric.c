@@ -52,11 +52,15 @@ int from_eni(struct __sk_buff *skb)
 SEC("tc")
 int to_eni(struct __sk_buff *skb)
 {
+	__u32 ifindex = skb->ifindex;
+	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
 	int reason;
 
+	if (!eni) // as in from_eni
+		return TC_ACT_SHOT;
 	if (!skb->ingress_ifindex) // of the VPC namespace itself
-		too_big(skb);
-	reason = filter(skb, IN);
+		too_big(skb, eni);
+	reason = filter(skb, &eni->filter, IN);
 	if (reason != REASON_NONE)
 		return drop(skb, skb->ifindex, reason);
 	restore_255(skb);

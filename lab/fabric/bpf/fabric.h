@@ -64,12 +64,24 @@ enum reason {
 	REASON_FRAGMENT,
 };
 
+// filter is what an ENI's packets must pass; without flags, nothing.
+struct filter {
+	__u64 groups[2], acl[2]; // sets of rules, by direction
+	__u64 revision;          // a hash of all that decides, without the bits of flow.found
+	__be32 subnet, mask;
+	__u32 tcp_established, udp_stream, udp; // idle time-outs, in seconds
+	__u32 flags;                            // FILTER_ in flow.h
+};
+
+// eni is replaced as a whole: no packet meets a half of it.
 struct eni {
 	__u8 mac[ETH_ALEN];
 	__u16 flags;
 	__be32 primary; // the address that most packets come from
 	__be32 router; // the implied router's address in the ENI's subnet
 	__u32 table;   // number of the subnet's route table, as in MARK_TABLE
+	__u32 unused;
+	struct filter filter;
 };
 
 // owned_key finds whether addr (network order) belongs to the ENI. The ifindex
@@ -124,17 +136,19 @@ struct {
 // Unused; they put the types into the object's BTF, where bpf2go finds them.
 const enum reason *reason_in_btf __attribute__((unused));
 
-static __always_inline void count(__u32 ifindex, __u32 reason, __u32 bytes)
+// count and drop are compiled once, out of the way of what passes.
+static __noinline void count(__u32 ifindex, __u32 reason, __u32 bytes)
 {
 	struct drops *d = bpf_map_lookup_elem(&drops, &ifindex);
 
+	barrier_var(reason); // else the verifier does not see that it is bounded
 	if (d && reason < REASON_MAX) {
 		d->by_reason[reason].packets++;
 		d->by_reason[reason].bytes += bytes;
 	}
 }
 
-static __always_inline int drop(struct __sk_buff *skb, __u32 ifindex, __u32 reason)
+static __noinline int drop(struct __sk_buff *skb, __u32 ifindex, __u32 reason)
 {
 	count(ifindex, reason, skb->len);
 	return TC_ACT_SHOT;

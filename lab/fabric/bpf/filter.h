@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "flowlog.h"
 #include "group.h"
+#include "underway.h"
 
 #define FRAGMENT_TIME (30 * SECOND) // as long as Linux waits for the rest
 
@@ -37,11 +38,11 @@ struct {
 
 static __always_inline void fragment_key(struct fragment_key *key, struct packet *p, __u32 dir)
 {
-	key->ifindex = p->key.ifindex;
+	key->ifindex = p->key.owner >> 8;
 	key->local = p->key.local;
 	key->remote = p->key.remote;
 	key->id = p->frag_id;
-	key->protocol = p->key.protocol;
+	key->protocol = p->protocol;
 	key->dir = dir;
 }
 
@@ -73,27 +74,24 @@ static __always_inline int decide(struct __sk_buff *skb, struct filter *f, struc
 	struct flow *flow = 0;
 
 	if (f->flags & FILTER_GROUPS && p->in_flow)
-		flow = find_flow(f, &p->key, now);
+		flow = find_flow(f, &p->key, now / FLOW_TICK);
 	if (dir == IN && !acl_allows(f, p, flow, dir))
 		return REASON_NACL_INGRESS;
-	if (f->flags & FILTER_GROUPS && !groups_allow(skb, f, p, flow, dir, now))
+	if (f->flags & FILTER_GROUPS && !groups_allow(skb, f, p, flow, dir, now / FLOW_TICK))
 		return dir == IN ? REASON_SG_INGRESS : REASON_SG_EGRESS;
 	if (dir == OUT && !acl_allows(f, p, flow, dir))
 		return REASON_NACL_EGRESS;
 	return REASON_NONE;
 }
 
-// filter gives the reason why a packet must not pass, or REASON_NONE. It reads
-// and changes nothing of the packet that a pointer into it would notice.
-static __always_inline int filter(struct __sk_buff *skb, __u32 dir)
+// long_way is asked from both programs and compiled once: dir is a variable.
+static __noinline int long_way(struct __sk_buff *skb, struct filter *f, __u32 dir)
 {
 	struct packet p = {};
-	__u32 ifindex = skb->ifindex;
-	struct filter *f = bpf_map_lookup_elem(&filters, &ifindex);
 	__u64 now;
 	int reason;
 
-	if (!f || skb->protocol != bpf_htons(ETH_P_IP))
+	if (!f) // for the verifier
 		return REASON_NONE;
 	reason = read_packet(skb, &p, dir);
 	if (reason != REASON_NONE)
@@ -115,4 +113,13 @@ static __always_inline int filter(struct __sk_buff *skb, __u32 dir)
 	if (f->flags & FILTER_LOG)
 		log_packet(skb, &p, dir, reason, now);
 	return reason;
+}
+
+// filter gives the reason why a packet must not pass, or REASON_NONE. It reads
+// and changes nothing of the packet that a pointer into it would notice.
+static __always_inline int filter(struct __sk_buff *skb, struct filter *f, __u32 dir)
+{
+	if (!f->flags || skb->protocol != bpf_htons(ETH_P_IP) || under_way(skb, f, dir))
+		return REASON_NONE;
+	return long_way(skb, f, dir);
 }

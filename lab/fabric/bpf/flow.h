@@ -15,8 +15,9 @@
 #define TIMEOUT_OTHER 600
 #define TIMEOUT_TCP_CHANGING 120
 
-// last is written at most once in this time: the less the CPUs fight for it.
-#define LAST_SEEN_STEP (SECOND / 4)
+// FLOW_TICK is the unit of flow.last in milliseconds. last is written at most
+// once in this time: the less the CPUs fight for it.
+#define FLOW_TICK 256
 
 // filter.flags; the Go names are in group.go.
 #define FILTER_GROUPS 1
@@ -25,16 +26,6 @@
 #define FILTER_OPEN_TCP_OUT 16 // << dir: a rule allows 0.0.0.0/0 at all ports
 #define FILTER_OPEN_UDP_OUT 64 // << dir
 
-// filter is what an ENI's packets must pass; an ENI without an entry has none.
-// It is replaced as a whole. revision is a hash of all that decides.
-struct filter {
-	__u64 groups[2], acl[2]; // sets of rules, by direction
-	__u64 revision;          // never 0
-	__be32 subnet, mask;
-	__u32 tcp_established, udp_stream, udp; // idle time-outs, in seconds
-	__u32 flags;
-};
-
 // step of a flow: where TCP is on its way to "established", and how many turns
 // the two sides of a UDP flow took.
 #define STEP_BEGUN 0    // one side has spoken
@@ -42,23 +33,22 @@ struct filter {
 #define STEP_THIRD 2    // TCP: established
 #define STEP_LAST 3     // TCP: closing; UDP: more than one request and response: a stream
 
+// flow is small, as its key is, because it is out of the CPU's caches when there
+// are many: with the map's own 48 bytes it is 80, and every line costs.
 struct flow {
-	__u64 last;        // ns on the coarse monotonic clock
-	__u64 checked;     // untracked: the revision whose rules were found to allow it
-	__u64 acl_pass[2]; // the revision whose ACL lets it pass, by direction
-	__u8 from;         // the direction of its first packet
+	__u64 found; // the revision of the rules that were asked, and FOUND_ bits
+	__u32 last;  // now_ms in FLOW_TICKs
+	__u8 from;   // the direction of its first packet
 	__u8 step;
 	__u8 tracked;
-	__u8 unused[5];
+	__u8 unused;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, __u32); // ifindex of a fabric end
-	__type(value, struct filter);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-} filters SEC(".maps");
+// Bits of flow.found, which no revision has: what these rules said. One word, so
+// that no CPU takes what it says of one revision for another's.
+#define FOUND_ALLOWED 1 // untracked: the groups allow it
+#define FOUND_ACL_OUT 2 // << dir: the ACL lets it pass
+#define FOUND 7ULL
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -66,6 +56,19 @@ struct {
 	__type(value, struct flow);
 	__uint(max_entries, 1 << 16);
 } flows SEC(".maps");
+
+// was_found says whether the rules of now have said it of the flow before.
+static __always_inline int was_found(struct flow *flow, struct filter *f, __u64 what)
+{
+	return (flow->found & (~FOUND | what)) == (f->revision | what);
+}
+
+static __always_inline void remember(struct flow *flow, struct filter *f, __u64 what)
+{
+	__u64 found = flow->found;
+
+	flow->found = ((found & ~FOUND) == f->revision ? found : f->revision) | what;
+}
 
 static __always_inline __u32 idle_limit(struct filter *f, struct flow *flow, __u8 protocol)
 {
@@ -76,31 +79,31 @@ static __always_inline __u32 idle_limit(struct filter *f, struct flow *flow, __u
 	return TIMEOUT_OTHER;
 }
 
-static __always_inline struct flow *find_flow(struct filter *f, struct flow_key *key, __u64 now)
+static __always_inline struct flow *find_flow(struct filter *f, struct flow_key *key, __u32 now)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key);
 
 	// Another CPU may have written a later time than this one read: no idling.
-	if (flow && (__s64)(now - flow->last) > (__s64)(idle_limit(f, flow, key->protocol) * SECOND))
+	if (flow && (__s64)(__s32)(now - flow->last) * FLOW_TICK > (__s64)(idle_limit(f, flow, key->owner) * SECOND))
 		return 0;
 	return flow;
 }
 
-static __always_inline void touch(struct flow *flow, struct packet *p, __u32 dir, __u64 now)
+static __always_inline void touch(struct flow *flow, struct packet *p, __u32 dir, __u32 now)
 {
 	__u8 step = flow->step, back = dir != flow->from;
 
-	if (p->key.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_FIN | TCP_RST)))
+	if (p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_FIN | TCP_RST)))
 		step = STEP_LAST;
 	else if (back && step == STEP_BEGUN)
 		step = STEP_ANSWERED;
 	else if (!back && step == STEP_ANSWERED && !(p->tcp_flags & TCP_SYN))
 		step = STEP_THIRD;
-	else if (back && step == STEP_THIRD && p->key.protocol == IPPROTO_UDP)
+	else if (back && step == STEP_THIRD && p->protocol == IPPROTO_UDP)
 		step = STEP_LAST;
 	if (step != flow->step)
 		flow->step = step;
-	else if (now - flow->last < LAST_SEEN_STEP)
+	else if (now == flow->last)
 		return;
 	flow->last = now;
 }
@@ -128,15 +131,14 @@ static __always_inline int is_untracked(struct filter *f, __u32 v, __u8 protocol
 
 // begin makes the flow, or takes the place of an old one. A TCP packet that is no
 // SYN is of a connection that is older than its state.
-static __always_inline void begin(struct filter *f, struct packet *p, __u32 v, __u32 dir, __u64 now)
+static __always_inline void begin(struct filter *f, struct packet *p, __u32 v, __u32 dir, __u32 now)
 {
-	struct flow flow = { .last = now, .from = dir };
+	struct flow flow = { .found = f->revision | FOUND_ALLOWED, .last = now, .from = dir };
 
-	flow.tracked = !is_untracked(f, v, p->key.protocol, dir);
-	flow.checked = f->revision;
-	if (p->key.protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_FIN | TCP_RST)))
+	flow.tracked = !is_untracked(f, v, p->protocol, dir);
+	if (p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_FIN | TCP_RST)))
 		flow.step = STEP_LAST;
-	else if (p->key.protocol == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN))
+	else if (p->protocol == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN))
 		flow.step = STEP_THIRD;
 	bpf_map_update_elem(&flows, &p->key, &flow, BPF_ANY);
 }

@@ -30,13 +30,13 @@ struct {
 static __always_inline void log_packet(struct __sk_buff *skb, struct packet *p, __u32 dir, int reason, __u64 now)
 {
 	struct log_key key = {
-		.ifindex = p->key.ifindex, .local = p->key.local, .remote = p->key.remote,
-		.protocol = p->key.protocol, .dir = dir, .rejected = reason != REASON_NONE,
+		.ifindex = p->key.owner >> 8, .local = p->key.local, .remote = p->key.remote,
+		.protocol = p->protocol, .dir = dir, .rejected = reason != REASON_NONE,
 	};
 	struct log_value *v, fresh = { .first = now, .last = now };
 	__u64 packets = skb->gso_segs ? skb->gso_segs : 1, bytes = skb->len - ETH_HLEN;
 
-	if (p->key.protocol == IPPROTO_TCP || p->key.protocol == IPPROTO_UDP) {
+	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP) {
 		key.lport = p->key.lport;
 		key.rport = p->key.rport;
 	}

@@ -19,14 +19,14 @@ static __always_inline int recheck(struct filter *f, struct packet *p, struct fl
 {
 	__u32 from = flow->from, v;
 
-	if (flow->checked == f->revision)
+	if (was_found(flow, f, FOUND_ALLOWED))
 		return 1;
-	v = verdict(from == OUT ? f->groups[OUT] : f->groups[IN], p->key.remote, p->key.protocol,
+	v = verdict(from == OUT ? f->groups[OUT] : f->groups[IN], p->key.remote, p->protocol,
 		    bpf_ntohs(from == OUT ? p->key.rport : p->key.lport));
 	if (!(v & VERDICT_ALLOW))
 		return 0;
-	if (is_untracked(f, v, p->key.protocol, from)) {
-		flow->checked = f->revision;
+	if (is_untracked(f, v, p->protocol, from)) {
+		remember(flow, f, FOUND_ALLOWED);
 		return 1;
 	}
 	// The rules still allow it, but no longer for everybody both ways: the next
@@ -35,12 +35,12 @@ static __always_inline int recheck(struct filter *f, struct packet *p, struct fl
 		flow->tracked = 1;
 		return 1;
 	}
-	return verdict(f->groups[dir], p->key.remote, p->key.protocol, p->port) & VERDICT_ALLOW;
+	return verdict(f->groups[dir], p->key.remote, p->protocol, p->port) & VERDICT_ALLOW;
 }
 
 // quotes_tracked finds the flow that an ICMP error is about: it quotes a packet
 // that went the other way (RFC 792: its IP header and 8 bytes).
-static __always_inline int quotes_tracked(struct __sk_buff *skb, struct filter *f, struct packet *p, __u32 dir, __u64 now)
+static __always_inline int quotes_tracked(struct __sk_buff *skb, struct filter *f, struct packet *p, __u32 dir, __u32 now)
 {
 	struct packet quoted = {};
 	struct headers h = {};
@@ -50,10 +50,10 @@ static __always_inline int quotes_tracked(struct __sk_buff *skb, struct filter *
 		return 0;
 	if (h.ip.ihl != 5 || (h.ip.frag_off & bpf_htons(0x1fff)))
 		return 0;
-	quoted.key.ifindex = p->key.ifindex;
 	quoted.key.local = dir == OUT ? h.ip.daddr : h.ip.saddr;
 	quoted.key.remote = dir == OUT ? h.ip.saddr : h.ip.daddr;
-	quoted.key.protocol = h.ip.protocol;
+	quoted.protocol = h.ip.protocol;
+	quoted.key.owner = owner(p->key.owner >> 8, h.ip.protocol);
 	read_ports(&quoted, h.l4, dir == OUT ? IN : OUT);
 	if (!quoted.in_flow || quoted.key.local != p->key.local)
 		return 0;
@@ -69,7 +69,7 @@ static __always_inline int begins_anew(struct packet *p, struct flow *flow)
 }
 
 static __always_inline int groups_allow(struct __sk_buff *skb, struct filter *f, struct packet *p,
-					struct flow *flow, __u32 dir, __u64 now)
+					struct flow *flow, __u32 dir, __u32 now)
 {
 	__u32 v;
 
@@ -81,7 +81,7 @@ static __always_inline int groups_allow(struct __sk_buff *skb, struct filter *f,
 	}
 	if (quotes_tracked(skb, f, p, dir, now))
 		return 1;
-	v = verdict(f->groups[dir], p->key.remote, p->key.protocol, p->port);
+	v = verdict(f->groups[dir], p->key.remote, p->protocol, p->port);
 	if (!(v & VERDICT_ALLOW))
 		return 0;
 	if (p->may_begin)

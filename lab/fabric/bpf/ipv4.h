@@ -86,7 +86,7 @@ static __always_inline int ipv4(struct __sk_buff *skb, __u32 ifindex, struct eni
 		return TC_ACT_OK;
 	}
 
-	reason = filter(skb, OUT);
+	reason = filter(skb, &eni->filter, OUT);
 	if (reason != REASON_NONE)
 		return drop(skb, ifindex, reason);
 

@@ -19,14 +19,13 @@ struct icmp_error { // RFC 792, with the header of the packet it is about
 // the message, and makes the message the implied router's: the namespace has no
 // address of its own in the subnet. ICMP has no pseudo header, so the checksum
 // of the IP header alone changes.
-static __always_inline void too_big(struct __sk_buff *skb)
+static __always_inline void too_big(struct __sk_buff *skb, struct eni *eni)
 {
 	__u32 ifindex = skb->ifindex;
-	struct eni *eni = bpf_map_lookup_elem(&enis, &ifindex);
 	struct icmp_error icmp;
 	struct iphdr ip;
 
-	if (!eni || skb->protocol != bpf_htons(ETH_P_IP) ||
+	if (skb->protocol != bpf_htons(ETH_P_IP) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.protocol != 1 || ip.ihl < 5 ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN + ip.ihl * 4, &icmp, sizeof(icmp)) ||
 	    icmp.type != 3 || icmp.code != 4)

@@ -25,17 +25,19 @@
 // ENI of the other end. Of ICMP, queries and their answers make flows: lport is
 // the identifier, rport the query's type and which side asks.
 struct flow_key {
-	__u32 ifindex;
 	__be32 local, remote;
 	__be16 lport, rport;
-	__u8 protocol;
-	__u8 unused[3];
-};
+	__u32 owner; // the ENI and the protocol
+} __attribute__((aligned(8)));
+
+// owner has room for 16 million ifindexes, which are given out one by one.
+static __always_inline __u32 owner(__u32 ifindex, __u8 protocol) { return ifindex << 8 | protocol; }
 
 struct packet {
 	struct flow_key key;
 	__u16 port;      // what rules go by, in host order: as in struct port_key
 	__u16 frag_id;
+	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 in_flow;    // key names a flow
 	__u8 may_begin;  // and the packet can be its first
@@ -70,13 +72,13 @@ static __always_inline void read_ports(struct packet *p, const __u8 *l4, __u32 d
 	__be16 src, dst;
 
 	p->in_flow = p->may_begin = 1;
-	if (p->key.protocol == IPPROTO_TCP || p->key.protocol == IPPROTO_UDP) {
+	if (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP) {
 		__builtin_memcpy(&src, l4, 2);
 		__builtin_memcpy(&dst, l4 + 2, 2);
 		p->key.lport = dir == OUT ? src : dst;
 		p->key.rport = dir == OUT ? dst : src;
 		p->port = bpf_ntohs(dst);
-	} else if (p->key.protocol == IPPROTO_ICMP) {
+	} else if (p->protocol == IPPROTO_ICMP) {
 		__u8 type = l4[0], query = icmp_query(type);
 		__u8 answer = type != query;
 
@@ -111,10 +113,10 @@ static __always_inline int read_packet(struct __sk_buff *skb, struct packet *p, 
 	}
 	if (h.ip.ihl != 5) // what the fabric's own end sends has none either
 		return REASON_IP_OPTIONS;
-	p->key.ifindex = skb->ifindex;
+	p->key.owner = owner(skb->ifindex, h.ip.protocol);
 	p->key.local = dir == OUT ? h.ip.saddr : h.ip.daddr;
 	p->key.remote = dir == OUT ? h.ip.daddr : h.ip.saddr;
-	p->key.protocol = h.ip.protocol;
+	p->protocol = h.ip.protocol;
 
 	frag = bpf_ntohs(h.ip.frag_off);
 	p->frag_id = bpf_ntohs(h.ip.id);
