@@ -73,7 +73,7 @@ func (n *nodeState) hold(r request) (node.Attachment, error) {
 		}
 		record := store.Record{
 			Addr: a.Addr, ENI: a.ENI, ContainerID: p.ContainerID, IfName: p.IfName, NetNS: r.netnsPath,
-			HostVeth: p.Veth, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
+			HostVeth: p.Veth, MTU: r.mtu, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
 		}
 		err = n.store.Put(record)
 		if errors.Is(err, store.ErrHeld) {
@@ -100,6 +100,7 @@ func (n *nodeState) attach(p node.Attachment, r request) error {
 	err := n.kernel.Apply(delta)
 	if err != nil {
 		// Something that the pod's objects refer to may be gone: mend, try again.
+		n.reason = "a pod's objects were refused: " + err.Error()
 		if err = n.converge(); err == nil {
 			err = n.kernel.Apply(delta)
 		}
@@ -113,7 +114,11 @@ func (n *nodeState) attach(p node.Attachment, r request) error {
 
 func notLink(o node.Object) bool { return o.Rank() != node.RankLink }
 
+// wiring has the MTU that the pod was made with, whatever new ones get today.
 func (n *nodeState) wiring(p node.Attachment, r request) kernel.Wiring {
+	if made := n.records[r.owner].MTU; made != 0 {
+		r.mtu = made
+	}
 	return kernel.Wiring{Attachment: p, MTU: r.mtu, NetNS: r.netns, Netlink: r.netlink}
 }
 

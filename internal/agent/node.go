@@ -42,6 +42,7 @@ type nodeState struct {
 	native  map[string][]vpc.Native        // what follows from it, by ENI
 	strict  int                            // net.ipv4.conf.all.rp_filter
 	behind  bool                           // the kernel may lack something: converge has failed
+	reason  string                         // why the kernel is looked at now, for the log
 	devices map[vpc.MAC]string             // names by MAC
 	pods    map[ipam.Owner]node.Attachment // as the records say
 	records map[ipam.Owner]store.Record    // of what is held
@@ -51,13 +52,13 @@ type nodeState struct {
 }
 
 // setENIs takes what EC2 says of the node's ENIs and makes the kernel follow.
-// Pods get addresses only of ENIs whose device is there.
+// Pods get addresses only of ENIs whose device is there. What the kernel refuses
+// is tried again by the node loop, and by an ADD that meets it.
 func (n *nodeState) setENIs(enis []vpc.ENI) error {
-	if err := n.follow(enis); err != nil {
-		return err
-	}
+	n.reason = "what EC2 says of the ENIs"
+	err := n.follow(enis)
 	n.offer()
-	return nil
+	return err
 }
 
 // offer gives the pool the ENIs whose device is there.
@@ -99,6 +100,7 @@ func (n *nodeState) setRouting(r vpc.Routing) error {
 		return nil
 	}
 	n.log.Info("native destinations", "prefixes", n.nativeText())
+	n.reason = "what EC2 says of the VPC's routes"
 	return n.converge()
 }
 
@@ -233,7 +235,7 @@ func (n *nodeState) converge() error {
 		return err
 	}
 	if len(changes) > 0 {
-		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String())
+		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String(), "reason", n.reason)
 	}
 	for _, c := range changes {
 		n.log.Debug("kernel change", "change", c.String())
@@ -249,6 +251,7 @@ func (n *nodeState) converge() error {
 // It reports whether the kernel now holds what it should.
 func (n *nodeState) repair(why string) bool {
 	before := maps.Clone(n.devices)
+	n.reason = why
 	err := n.follow(slices.Concat(n.enis, n.others))
 	if err != nil {
 		n.log.Error("repair the kernel", "reason", why, "error", err, "retry", retryDelay)

@@ -25,6 +25,9 @@ func sysctls(s Snapshot) []node.Object {
 	objects := []node.Object{
 		node.Sysctl{Path: "net/ipv4/ip_forward", Value: "1"},
 		node.Sysctl{Path: "net/ipv4/tcp_early_demux", Value: demux},
+		// An ICMP error goes back by the ENI that its packet came by, and so must
+		// have that ENI's address: the VPC drops another's.
+		node.Sysctl{Path: "net/ipv4/icmp_errors_use_inbound_ifaddr", Value: "1"},
 	}
 	filter := 0
 	if s.HostRPFilter != 0 {

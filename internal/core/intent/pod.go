@@ -46,7 +46,7 @@ func Pod(s Snapshot, p node.Attachment) []node.Object {
 		route.PrefSrc = e.Primary
 	}
 	return []node.Object{
-		node.Link{Name: p.Veth, Group: node.LinkGroup, Up: true},
+		node.Link{Name: p.Veth, Group: node.LinkGroup, MAC: node.GatewayMAC, Up: true},
 		route,
 		// Names of ours need no escapes, and fmt is slow for a full node's pods.
 		node.Element{Set: setPods, Match: `"` + p.Veth + `" . ` + p.Addr.String(), Verdict: "goto " + p.Slot.Chain()},

@@ -49,12 +49,14 @@ func (s Sysctl) String() string { return "sysctl " + s.Path + " = " + s.Value }
 func (s Sysctl) Rank() Rank     { return RankSysctl }
 
 // Link is the state of a device that exists already: an ENI, or the host side
-// of a pod. MTU 0 and group 0 mean that they are not ours to decide: a pod's
-// MTU is part of what its runtime asked for, an ENI's group is the default one.
+// of a pod. MTU 0, group 0 and no MAC mean that they are not ours to decide: a
+// pod's MTU is part of what its runtime asked for, an ENI's group and MAC are its
+// own.
 type Link struct {
 	Name  string
 	MTU   int // bytes
 	Group uint32
+	MAC   MACString
 	Up    bool
 }
 
@@ -71,6 +73,9 @@ func (l Link) String() string {
 	}
 	if l.Group != 0 {
 		fmt.Fprintf(&b, " group %#x", l.Group)
+	}
+	if l.MAC != "" {
+		fmt.Fprintf(&b, " address %s", l.MAC)
 	}
 	return b.String() + " " + state
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 
@@ -123,6 +124,9 @@ func (l link) object(want node.Link) node.Link {
 	if want.Group != 0 {
 		o.Group = l.group
 	}
+	if want.MAC != "" {
+		o.MAC = node.MACString(net.HardwareAddr(l.mac).String())
+	}
 	return o
 }
 
@@ -139,6 +143,9 @@ func linkSettings(index int32, o node.Link) *message {
 	}
 	if o.Group != 0 {
 		m.u32(unix.IFLA_GROUP, o.Group)
+	}
+	if o.MAC != "" {
+		m.attr(unix.IFLA_ADDRESS, hw(o.MAC))
 	}
 	return m
 }

@@ -35,6 +35,7 @@ type Wiring struct {
 // a default route already, the new one lies behind it and is not used.
 func (k *Kernel) Wire(w Wiring) error {
 	const tries = 1000
+	taken := 0 // how often the name was taken, and not on the node
 	for i := 1; ; i++ {
 		index, err := k.freeIndex()
 		if err != nil {
@@ -47,7 +48,14 @@ func (k *Kernel) Wire(w Wiring) error {
 		case errors.Is(err, unix.EBUSY) && i < tries:
 			// The index is taken in the pod's namespace.
 		case errors.Is(err, unix.EEXIST) && i < tries:
-			if err := k.clearName(w); err != nil {
+			err := k.clearName(w)
+			if errors.Is(err, ErrIfNameTaken) {
+				// Or a device that was dying had the name, and is gone by now.
+				if taken++; taken < 2 {
+					continue
+				}
+			}
+			if err != nil {
 				return err
 			}
 		case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
