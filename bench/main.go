@@ -25,7 +25,9 @@ import (
 	"syscall"
 
 	"github.com/fairway-cni/fairway/bench/add"
+	"github.com/fairway-cni/fairway/bench/apply"
 	"github.com/fairway-cni/fairway/bench/fabric"
+	"github.com/fairway-cni/fairway/bench/packet"
 	"github.com/fairway-cni/fairway/bench/result"
 	"github.com/fairway-cni/fairway/lab/guest"
 )
@@ -65,6 +67,24 @@ var benches = []bench{{
 			return result.Report{}, err
 		}
 		return f.Report(), nil
+	},
+}, {
+	name: "packet", what: "a packet from pod to pod, 1 to 737 pods on each node, beside host to host and beside rules per pod; takes two minutes",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := packet.Run(ctx, os.Stdout, os.Stderr)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
+}, {
+	name: "apply", what: "the kernel's state of 737 pods: rebuilt, compared, one change, a restart, beside raw netlink; takes ten seconds",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := apply.Run(ctx, os.Stderr)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), f.WriteTable(os.Stdout)
 	},
 }}
 
@@ -154,8 +174,10 @@ func measure(ctx context.Context, b bench, out io.Writer) (err error) {
 		return fmt.Errorf("make directory for programs: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
-	if err := build(ctx, bin, b.packages); err != nil {
-		return err
+	if len(b.packages) > 0 {
+		if err := build(ctx, bin, b.packages); err != nil {
+			return err
+		}
 	}
 	report, err := b.run(ctx, place{program: program, bin: bin})
 	if err != nil {

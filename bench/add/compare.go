@@ -42,7 +42,7 @@ func (m *machine) compareOnce() (floor, ours sandbox, err error) {
 	if err := json.Unmarshal(o.stdout, &result); err != nil || len(result.IPs) != 1 {
 		return floor, ours, fmt.Errorf("first ADD: a result with one address is wanted, got %s (%w)", o.stdout, err)
 	}
-	pod := view{sandbox: ours, veth: node.VethName(ours.containerID(), ifName), addr: result.IPs[0].Address.Addr()}
+	pod := view{sandbox: ours, veth: node.VethName(node.DefaultVethPrefix, ours.containerID(), ifName), addr: result.IPs[0].Address.Addr()}
 	if err := m.learn(pod); err != nil {
 		return floor, ours, err
 	}

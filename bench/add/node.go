@@ -272,7 +272,7 @@ func (m *machine) dismiss(ctx context.Context, residents int, floors, ours []san
 		}
 		left := 0
 		for _, l := range links {
-			if name := l.Attrs().Name; strings.HasPrefix(name, floorPrefix) || strings.HasPrefix(name, node.VethPrefix) {
+			if name := l.Attrs().Name; strings.HasPrefix(name, floorPrefix) || strings.HasPrefix(name, node.DefaultVethPrefix) {
 				left++
 			}
 		}

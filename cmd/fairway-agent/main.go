@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -45,8 +44,7 @@ func main() {
 }
 
 func command() *cobra.Command {
-	cfg := agent.Default()
-	var native []string
+	o := &options{cfg: agent.Default()}
 	var level slog.LevelVar
 	cmd := &cobra.Command{
 		Use:   "fairway-agent",
@@ -59,41 +57,29 @@ EC2 is reached as by any AWS program: AWS_ENDPOINT_URL_EC2, AWS_REGION, the
 instance's role. It needs CAP_NET_ADMIN and no other capability.
 
 Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.`,
-		Example: `  # keep ten addresses ready, and let pods reach the peer VPC with their own address
-  fairway-agent --warm-addresses 10 --native 10.12.0.0/16`,
+		Example: `  # keep ten addresses ready, and let pods reach an on-premises network with their own address
+  fairway-agent --warm-addresses 10 --native-cidrs 192.168.0.0/16`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, s := range native {
-				p, err := netip.ParsePrefix(s)
-				if err != nil {
-					return fmt.Errorf("%w: --native: %w", errUsage, err)
-				}
-				cfg.Native = append(cfg.Native, p)
-			}
-			if err := cfg.Validate(); err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
+			cfg, skipped, err := o.config(cmd.Flags())
+			if err != nil {
+				return err
 			}
 			if err := privileged(); err != nil {
 				return err
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
+			for _, err := range skipped {
+				log.Warn("skip an invalid item", "error", err)
+			}
 			return run(cmd.Context(), cfg, log)
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	f := cmd.Flags()
-	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "CNI socket; only root may connect")
-	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "directory of the address records")
-	f.StringVar(&cfg.SpoolDir, "spool-dir", cfg.SpoolDir, "directory where the plugin leaves releases while the agent is away")
-	f.StringVar(&cfg.CNIConfDir, "cni-conf-dir", cfg.CNIConfDir, "directory for the network configuration list; empty: do not write it")
-	f.IntVar(&cfg.WarmAddresses, "warm-addresses", cfg.WarmAddresses, "free addresses to keep ready")
-	f.IntVar(&cfg.MaxENIs, "max-enis", cfg.MaxENIs, "most ENIs of the instance; 0: what its type allows")
-	f.DurationVar(&cfg.CoolDown, "cool-down", cfg.CoolDown, "rest of a released address before another pod may have it")
-	f.DurationVar(&cfg.AddWait, "add-wait", cfg.AddWait, "how long an ADD waits for an address that is on its way")
-	f.StringSliceVar(&native, "native", nil, "further prefixes that see pods' own addresses (the VPC's own are known)")
-	f.IntVar(&cfg.MTU, "mtu", cfg.MTU, "MTU of ENIs and pods, in bytes")
+	o.register(f)
 	cmd.AddCommand(checkCommand())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	f.TextVar(&level, "log-level", &level, "debug, info, warn or error")

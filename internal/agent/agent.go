@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
+	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi/cniserver"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
 	"github.com/fairway-cni/fairway/internal/edge/imds"
@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	n := &nodeState{
 		cfg: cfg, log: log, now: time.Now, kernel: k, store: records,
 		pool:    ipam.NewPool(ipam.Config{CoolDown: coolDown(cfg)}),
-		native:  a.native,
+		routing: a.routing,
 		devices: make(map[vpc.MAC]string),
 		pods:    make(map[ipam.Owner]node.Attachment),
 		records: make(map[ipam.Owner]store.Record),
@@ -65,7 +65,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	if err := n.restore(); err != nil {
 		return err
 	}
-	if err := n.start(a.enis); err != nil {
+	if err := n.setENIs(a.enis); err != nil {
 		return err
 	}
 	if err := n.replay(); err != nil {
@@ -88,16 +88,23 @@ type assembly struct {
 	out Outside
 	log *slog.Logger
 
-	self   identity
-	cloud  *ec2.Client
-	enis   []vpc.ENI
-	native []netip.Prefix
+	self    identity
+	cloud   *ec2.Client
+	enis    []vpc.ENI
+	routing vpc.Routing
+	vpcs    *routes
 }
 
 // learn asks IMDS and EC2 who and where we are. Both may be late when a node
 // boots, so it goes on asking, and says every time why it has to.
 func (a *assembly) learn(ctx context.Context) error {
 	if err := a.persist(ctx, "read instance metadata", a.identify); err != nil {
+		return err
+	}
+	if err := a.persist(ctx, "read the vpc's routes from ec2", func(ctx context.Context) (err error) {
+		a.routing, err = a.vpcs.learn(ctx)
+		return err
+	}); err != nil {
 		return err
 	}
 	return a.persist(ctx, "read the node's enis from ec2", func(ctx context.Context) error {
@@ -123,26 +130,12 @@ func (a *assembly) identify(ctx context.Context) error {
 		// The pool works with what there is; it just cannot grow.
 		a.log.Error("limits of this instance type are not known; the node keeps the ENIs and addresses it has", "type", id.InstanceType)
 	}
-	prefixes, err := a.out.IMDS.VPCPrefixes(ctx, id.MAC)
-	if err != nil {
+	a.self = identity{instanceID: id.InstanceID, instanceType: id.InstanceType, limits: limits}
+	if a.cloud, err = a.out.EC2(id.Region); err != nil {
 		return err
 	}
-	a.native = native(prefixes, a.cfg.Native)
-	a.self = identity{instanceID: id.InstanceID, instanceType: id.InstanceType, limits: limits}
-	a.cloud, err = a.out.EC2(id.Region)
-	return err
-}
-
-// native joins the VPC's own prefixes and the user's, each once.
-func native(vpc, user []netip.Prefix) []netip.Prefix {
-	all := slices.Concat(vpc, user)
-	slices.SortFunc(all, func(a, b netip.Prefix) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return a.Bits() - b.Bits()
-	})
-	return slices.Compact(all)
+	a.vpcs = &routes{log: a.log, cloud: a.cloud, imds: a.out.IMDS, vpcID: id.VPCID, mac: id.MAC}
+	return nil
 }
 
 // persist repeats f until it succeeds or ctx ends, at growing intervals.
@@ -169,7 +162,7 @@ func (a *assembly) persist(ctx context.Context, what string, f func(context.Cont
 func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	loop := &nodeLoop{state: n, commands: make(chan func(*nodeState))}
+	loop := &nodeLoop{state: n, commands: make(chan func(*nodeState)), drift: make(chan string)}
 	s := newSupply()
 	r := &refill{cfg: a.cfg, log: a.log, now: time.Now, cloud: a.cloud, self: a.self, loop: loop, supply: s,
 		failures: make(map[ipam.Kind]int)}
@@ -182,11 +175,25 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	if err := writeNetConf(a.cfg); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	a.log.Info("ready", "instance", a.self.instanceID, "type", a.self.instanceType, "enis", len(a.enis), "native", a.native)
+	watcher, err := kernel.Watch(n.kernel)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	a.log.Info("ready", "instance", a.self.instanceID, "type", a.self.instanceType, "enis", len(a.enis), "native", n.nativeText())
 
 	var loops sync.WaitGroup
 	loops.Go(func() { loop.run(ctx) })
 	loops.Go(func() { r.run(ctx) })
+	loops.Go(func() { a.vpcs.run(ctx, a.cfg.VPCPoll, loop) })
+	loops.Go(func() { watch(ctx, watcher, loop, a.log) })
+	defer watcher.Close() // after it has ended
+	if a.cfg.Admin != "" {
+		loops.Go(func() {
+			if err := agentapi.Serve(ctx, a.cfg.Admin, loop.plan); err != nil {
+				a.log.Error("serve the admin socket", "error", err)
+			}
+		})
+	}
 	err = cniserver.Serve(ctx, ln, h.handle)
 	stop()
 	loops.Wait()

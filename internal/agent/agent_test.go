@@ -21,8 +21,6 @@ import (
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
 )
 
-var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
-
 func quiet(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
@@ -47,28 +45,18 @@ func TestConfigValidate(t *testing.T) {
 		{func(c *Config) { c.MaxENIs = -1 }, "max enis -1"},
 		{func(c *Config) { c.CoolDown = -time.Second }, "cool-down -1s"},
 		{func(c *Config) { c.AddWait = -time.Second }, "add wait -1s"},
-		{func(c *Config) { c.MTU = 575 }, "mtu 575"},
-		{func(c *Config) { c.MTU = 9002 }, "mtu 9002"},
-		{func(c *Config) { c.Native = prefixes("10.0.0.1/16") }, "native prefix 10.0.0.1/16"},
-		{func(c *Config) { c.Native = prefixes("fd00::/8") }, "native prefix fd00::/8"},
+		{func(c *Config) { c.Datapath.ENIMTU = 575 }, "eni mtu 575"},
+		{func(c *Config) { c.PodMTU = 9002 }, "pod mtu 9002"},
+		{func(c *Config) { c.VPCPoll = 0 }, "vpc poll 0s"},
+		{func(c *Config) { c.VethPrefix = "ETH0" }, `veth prefix "ETH0"`},
+		{func(c *Config) { c.VethPrefix = "" }, `veth prefix ""`},
+		{func(c *Config) { c.Native.Also = prefixes("10.0.0.1/16") }, "prefix 10.0.0.1/16"},
+		{func(c *Config) { c.Datapath.ExternalServices = prefixes("fd00::/8") }, "prefix fd00::/8"},
 	} {
 		c := Default()
 		tt.change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want an error that says %q", err, tt.want)
-		}
-	}
-}
-
-func TestNative(t *testing.T) {
-	for _, tt := range []struct{ vpc, user, want string }{
-		{"10.0.0.0/16", "", "10.0.0.0/16"},
-		{"10.1.0.0/16 10.0.0.0/16", "172.16.0.0/12", "10.0.0.0/16 10.1.0.0/16 172.16.0.0/12"},
-		{"10.0.0.0/16", "10.0.0.0/16", "10.0.0.0/16"}, // said twice, written once
-		{"10.0.0.0/16", "10.0.0.0/8", "10.0.0.0/8 10.0.0.0/16"},
-	} {
-		if d := cmp.Diff(prefixes(tt.want), native(prefixes(tt.vpc), prefixes(tt.user)), comparePrefix); d != "" {
-			t.Errorf("native of %q and %q (-want +got):\n%s", tt.vpc, tt.user, d)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func owner(c *cniserver.Call) ipam.Owner {
 func (n *nodeState) request(c *cniserver.Call) request {
 	return request{
 		owner: owner(c), netnsPath: c.NetNSPath, netns: c.NetNS, netlink: c.Netlink,
-		podName: c.Args.PodName, podNS: c.Args.PodNamespace, mtu: cmp.Or(c.Network.MTU, n.cfg.MTU),
+		podName: c.Args.PodName, podNS: c.Args.PodNamespace, mtu: cmp.Or(c.Network.MTU, n.cfg.podMTU()),
 	}
 }
 

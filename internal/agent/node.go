@@ -1,12 +1,11 @@
 package agent
 
 import (
-	"context"
+	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -39,7 +38,11 @@ type nodeState struct {
 
 	enis    []vpc.ENI                      // as EC2 said last, those that we manage
 	others  []vpc.ENI                      // and those that we do not
-	native  []netip.Prefix                 // what the VPC says, and the user
+	routing vpc.Routing                    // as EC2 said last
+	native  map[string][]vpc.Native        // what follows from it, by ENI
+	strict  int                            // net.ipv4.conf.all.rp_filter
+	behind  bool                           // the kernel may lack something: converge has failed
+	reason  string                         // why the kernel is looked at now, for the log
 	devices map[vpc.MAC]string             // names by MAC
 	pods    map[ipam.Owner]node.Attachment // as the records say
 	records map[ipam.Owner]store.Record    // of what is held
@@ -49,11 +52,17 @@ type nodeState struct {
 }
 
 // setENIs takes what EC2 says of the node's ENIs and makes the kernel follow.
-// Pods get addresses only of ENIs whose device is there.
+// Pods get addresses only of ENIs whose device is there. What the kernel refuses
+// is tried again by the node loop, and by an ADD that meets it.
 func (n *nodeState) setENIs(enis []vpc.ENI) error {
-	if err := n.follow(enis); err != nil {
-		return err
-	}
+	n.reason = "what EC2 says of the ENIs"
+	err := n.follow(enis)
+	n.offer()
+	return err
+}
+
+// offer gives the pool the ENIs whose device is there.
+func (n *nodeState) offer() {
 	var ready []vpc.ENI
 	for _, e := range n.enis {
 		if n.devices[e.MAC] != "" {
@@ -64,7 +73,6 @@ func (n *nodeState) setENIs(enis []vpc.ENI) error {
 		n.log.Warn("address of a running pod is on none of the node's ENIs; the pod has no network until it is replaced",
 			"addr", a.Addr, "container", a.Owner.ContainerID)
 	}
-	return nil
 }
 
 // follow observes and converges. A pod's namespace may end in between and take
@@ -82,16 +90,41 @@ func (n *nodeState) follow(enis []vpc.ENI) error {
 	}
 }
 
-// start does what a new agent must do once: the nftables table is replaced
-// whole, by one transaction, since another version may have written it.
-func (n *nodeState) start(enis []vpc.ENI) error {
-	if err := n.observe(enis); err != nil {
-		return err
+// setRouting takes what EC2 says of the VPC's routes, and makes the kernel follow
+// where that changes what is native.
+func (n *nodeState) setRouting(r vpc.Routing) error {
+	before := n.native
+	n.routing = r
+	n.native = n.nativeOf(n.enis)
+	if maps.EqualFunc(before, n.native, slices.Equal) {
+		return nil
 	}
-	if err := n.kernel.ResetFilter(intent.Desired(n.snapshot())); err != nil {
-		return err
+	n.log.Info("native destinations", "prefixes", n.nativeText())
+	n.reason = "what EC2 says of the VPC's routes"
+	return n.converge()
+}
+
+// nativeText is for the log: ENIs of one subnet have the same.
+func (n *nodeState) nativeText() []string {
+	var text []string
+	for _, e := range n.enis {
+		line := e.SubnetID + ":"
+		for _, p := range n.native[e.ID] {
+			line += " " + p.Prefix.String()
+		}
+		if !slices.Contains(text, line) {
+			text = append(text, line)
+		}
 	}
-	return n.setENIs(enis)
+	return text
+}
+
+func (n *nodeState) nativeOf(enis []vpc.ENI) map[string][]vpc.Native {
+	native := make(map[string][]vpc.Native)
+	for _, e := range enis {
+		native[e.ID] = vpc.NativeOf(n.routing, n.cfg.Native, e.SubnetID, e.Subnet)
+	}
+	return native
 }
 
 // observe brings the snapshot up to date: the ENIs, their devices, and for each
@@ -102,12 +135,20 @@ func (n *nodeState) observe(enis []vpc.ENI) error {
 	if err != nil {
 		return err
 	}
+	if n.strict, err = n.kernel.HostRPFilter(); err != nil {
+		return err
+	}
 	n.enis, n.others = managed(enis)
+	n.native = n.nativeOf(n.enis)
 	n.devices = make(map[vpc.MAC]string, len(devices))
+	named := make(map[string]bool, len(n.pods))
+	for _, p := range n.pods {
+		named[p.Veth] = true
+	}
 	veths := make(map[string]bool)
 	for _, d := range devices {
 		switch {
-		case d.Group == node.LinkGroup:
+		case d.Group == node.LinkGroup, named[d.Name] && d.Group != node.DeadLinkGroup: // somebody may have changed the group
 			veths[d.Name] = true
 		case n.devices[d.MAC] == "": // a VLAN or bridge on top has the same MAC, and came later
 			n.devices[d.MAC] = d.Name
@@ -161,9 +202,9 @@ func (n *nodeState) snapshot() intent.Snapshot {
 // withoutPods is enough of the snapshot for the delta of one pod, and costs the
 // same whatever their number.
 func (n *nodeState) withoutPods() intent.Snapshot {
-	s := intent.Snapshot{Native: n.native, MTU: n.cfg.MTU}
+	s := intent.Snapshot{Config: n.cfg.Datapath, HostRPFilter: n.strict}
 	for _, e := range n.enis {
-		s.ENIs = append(s.ENIs, intent.ENI{ENI: e, Slot: slot(e), Device: n.devices[e.MAC]})
+		s.ENIs = append(s.ENIs, intent.ENI{ENI: e, Slot: slot(e), Device: n.devices[e.MAC], Native: n.native[e.ID]})
 	}
 	return s
 }
@@ -172,34 +213,74 @@ func (n *nodeState) withoutPods() intent.Snapshot {
 // ENI is attached: the same after every restart.
 func slot(e vpc.ENI) node.Slot { return node.Slot(e.DeviceIndex + 1) }
 
-// converge compares the whole kernel with the whole intent.
+// plan compares the whole kernel with the whole intent: what there is, what
+// should be, and what leads from one to the other.
+func (n *nodeState) plan() (have, want []node.Object, changes []diff.Change, err error) {
+	s := n.snapshot()
+	want = intent.Desired(s)
+	if have, err = n.kernel.Read(want); err != nil {
+		return nil, nil, nil, err
+	}
+	changes = diff.Compare(have, want)
+	diff.Explain(changes, intent.Reasons(s))
+	return have, want, changes, nil
+}
+
+// converge makes the kernel hold what it should. After a failure the node loop
+// tries again by itself.
 func (n *nodeState) converge() error {
-	want := intent.Desired(n.snapshot())
-	have, err := n.kernel.Read(want)
+	n.behind = true
+	_, want, changes, err := n.plan()
 	if err != nil {
 		return err
 	}
-	changes := diff.Compare(have, want)
-	if slices.ContainsFunc(changes, func(c diff.Change) bool { return c.Key == node.Admission{}.Key() }) {
-		n.log.Warn("the nftables table was damaged by someone; it is restored whole")
-		if err := n.kernel.ResetFilter(want); err != nil {
-			return err
-		}
-		if have, err = n.kernel.Read(want); err != nil {
-			return err
-		}
-		changes = diff.Compare(have, want)
-	}
 	if len(changes) > 0 {
-		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String())
+		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String(), "reason", n.reason)
 	}
 	for _, c := range changes {
 		n.log.Debug("kernel change", "change", c.String())
 	}
-	return n.kernel.Apply(changes)
+	if err := n.kernel.Converge(changes, want); err != nil {
+		return err
+	}
+	n.behind = false
+	return nil
 }
 
-// restore takes the records over, before [nodeState.start].
+// repair looks at the devices and the kernel after something else changed them.
+// It reports whether the kernel now holds what it should.
+func (n *nodeState) repair(why string) bool {
+	before := maps.Clone(n.devices)
+	n.reason = why
+	err := n.follow(slices.Concat(n.enis, n.others))
+	if err != nil {
+		n.log.Error("repair the kernel", "reason", why, "error", err, "retry", retryDelay)
+		return false
+	}
+	if !maps.Equal(before, n.devices) {
+		n.offer() // an ENI's device came, went, or has another name
+	}
+	return true
+}
+
+// watchSysctls repairs the switches of which the kernel sends no news.
+func (n *nodeState) watchSysctls() {
+	want := slices.DeleteFunc(intent.Desired(n.withoutPods()), func(o node.Object) bool { return o.Rank() != node.RankSysctl })
+	have, err := n.kernel.Sysctls(want)
+	if err == nil {
+		changes := slices.DeleteFunc(diff.Compare(have, want), func(c diff.Change) bool { return c.Verb == diff.Remove })
+		if len(changes) == 0 {
+			return
+		}
+		n.log.Info("kernel changes", "count", len(changes), "first", changes[0].String())
+		err = n.kernel.Apply(changes)
+	}
+	if err != nil {
+		n.log.Error("repair sysctls", "error", err)
+	}
+}
+
+// restore takes the records over, before [nodeState.setENIs].
 func (n *nodeState) restore() error {
 	records, err := n.store.All()
 	var bad *store.BadRecordsError
@@ -228,265 +309,8 @@ func (n *nodeState) restore() error {
 		if got, ok := n.pool.Lookup(a.Owner); ok && got.Addr == a.Addr {
 			n.records[a.Owner] = byAddr[a.Addr]
 			n.pods[a.Owner] = node.Attachment{ContainerID: a.Owner.ContainerID, IfName: a.Owner.IfName,
-				Addr: a.Addr, Veth: node.VethName(a.Owner.ContainerID, a.Owner.IfName)}
+				Addr: a.Addr, Veth: cmp.Or(byAddr[a.Addr].HostVeth, node.VethName(n.cfg.VethPrefix, a.Owner.ContainerID, a.Owner.IfName))}
 		}
 	}
 	return nil
-}
-
-// request is what an ADD or a CHECK brings.
-type request struct {
-	owner          ipam.Owner
-	netnsPath      string
-	netns, netlink *os.File
-	podName, podNS string
-	mtu            int // bytes
-}
-
-// add gives the pod interface an address and makes it work. It is idempotent
-// per container and interface name.
-func (n *nodeState) add(r request) (node.Attachment, error) {
-	if p, ok := n.pods[r.owner]; ok && p.Wired {
-		if err := n.kernel.Verify(n.wiring(p, r)); err == nil {
-			return p, nil
-		}
-		// Half made, or in a namespace that is gone: make it again.
-		if err := n.unwire(p); err != nil {
-			return node.Attachment{}, err
-		}
-	}
-	_, had := n.pool.Lookup(r.owner)
-	p, err := n.hold(r)
-	if err != nil {
-		if !had {
-			n.pool.Cancel(r.owner)
-		}
-		return node.Attachment{}, err
-	}
-	if err := n.attach(p, r); err != nil {
-		if !had {
-			n.forget(r.owner, p.Addr)
-		}
-		return node.Attachment{}, err
-	}
-	return n.pods[r.owner], nil
-}
-
-// hold assigns an address and records it. An address that the records say is
-// somebody else's is kept from everybody, and the next one is taken.
-func (n *nodeState) hold(r request) (node.Attachment, error) {
-	for {
-		a, err := n.pool.Assign(r.owner, n.now())
-		if err != nil {
-			return node.Attachment{}, err
-		}
-		p := node.Attachment{ContainerID: r.owner.ContainerID, IfName: r.owner.IfName, Addr: a.Addr,
-			Veth: node.VethName(r.owner.ContainerID, r.owner.IfName)}
-		for _, e := range n.enis {
-			if e.ID == a.ENI && n.devices[e.MAC] != "" {
-				p.Slot = slot(e)
-			}
-		}
-		if p.Slot == 0 {
-			return p, fmt.Errorf("hold %s: %w", a.Addr, errNotReady)
-		}
-		record := store.Record{
-			Addr: a.Addr, ENI: a.ENI, ContainerID: p.ContainerID, IfName: p.IfName, NetNS: r.netnsPath,
-			HostVeth: p.Veth, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
-		}
-		err = n.store.Put(record)
-		if errors.Is(err, store.ErrHeld) {
-			n.log.Error("the records say that somebody else holds a free address; it stays out of use", "addr", a.Addr, "error", err)
-			n.pool.Reserve(a.Addr)
-			continue
-		}
-		if err == nil {
-			delete(n.cooling, a.Addr)
-			n.records[r.owner] = record
-		}
-		return p, err
-	}
-}
-
-// attach makes the interface of an address that is held.
-func (n *nodeState) attach(p node.Attachment, r request) error {
-	p.Wired = true
-	if err := n.kernel.Wire(n.wiring(p, r)); err != nil {
-		return err
-	}
-	delta := diff.Compare(nil, intent.Pod(n.withoutPods(), p))
-	err := n.kernel.Apply(delta)
-	if errors.Is(err, unix.ENOENT) {
-		// Something that the pod's objects refer to is gone: mend, try again.
-		if err = n.converge(); err == nil {
-			err = n.kernel.Apply(delta)
-		}
-	}
-	if err != nil {
-		return errors.Join(err, n.unwire(p))
-	}
-	n.pods[r.owner] = p
-	return nil
-}
-
-func (n *nodeState) wiring(p node.Attachment, r request) kernel.Wiring {
-	return kernel.Wiring{Attachment: p, MTU: r.mtu, NetNS: r.netns, Netlink: r.netlink}
-}
-
-// forget undoes an assignment that never reached the network, so that an ADD
-// that fails and is tried again does not use up the pool.
-func (n *nodeState) forget(owner ipam.Owner, addr netip.Addr) {
-	if err := n.store.Delete(addr); err != nil {
-		// The record says held: the address must stay held.
-		n.log.Error("remove address record; the address stays out of use until the container is deleted", "addr", addr, "error", err)
-		return
-	}
-	delete(n.records, owner)
-	n.pool.Cancel(owner)
-}
-
-// del releases what the owner holds. That it holds nothing is success.
-func (n *nodeState) del(owner ipam.Owner) error {
-	p, ok := n.pods[owner]
-	if !ok {
-		p = node.Attachment{Veth: node.VethName(owner.ContainerID, owner.IfName)}
-	}
-	if err := n.unwire(p); err != nil {
-		return err
-	}
-	a, ok := n.pool.Lookup(owner)
-	if !ok {
-		return nil
-	}
-	now := n.now()
-	record := n.records[owner]
-	record.Addr, record.ENI, record.ContainerID, record.IfName = a.Addr, a.ENI, owner.ContainerID, owner.IfName
-	record.ReleasedAt = now
-	if err := n.store.Put(record); err != nil {
-		return err
-	}
-	delete(n.pods, owner)
-	delete(n.records, owner)
-	n.pool.Release(owner, now)
-	n.cooling[a.Addr] = now.Add(n.cfg.CoolDown)
-	return nil
-}
-
-// unwire stops delivery to and admission from the pod. The records are not
-// touched.
-func (n *nodeState) unwire(p node.Attachment) error {
-	wired := p
-	wired.Wired = true
-	if p.Addr.IsValid() {
-		// What is not there any more is no error: a device that went with its
-		// namespace took its route along.
-		if err := n.kernel.Apply(diff.Compare(intent.Pod(n.withoutPods(), wired), nil)); err != nil {
-			return err
-		}
-	}
-	if err := n.kernel.Unwire(p); err != nil {
-		return err
-	}
-	if p, ok := n.pods[ipam.Owner{ContainerID: p.ContainerID, IfName: p.IfName}]; ok {
-		p.Wired = false
-		n.pods[ipam.Owner{ContainerID: p.ContainerID, IfName: p.IfName}] = p
-	}
-	return nil
-}
-
-// check compares one attachment with the kernel.
-func (n *nodeState) check(r request) error {
-	p, ok := n.pods[r.owner]
-	if !ok {
-		return fmt.Errorf("check %s: %w", r.owner, errUnknownAttachment)
-	}
-	if err := n.kernel.Verify(n.wiring(p, r)); err != nil {
-		return err
-	}
-	all, err := n.kernel.Read(nil)
-	if err != nil {
-		return err
-	}
-	for _, c := range diff.Compare(all, intent.Pod(n.withoutPods(), p)) {
-		if c.Verb != diff.Remove { // the others are not this pod's
-			return fmt.Errorf("the node's kernel differs: %s", c)
-		}
-	}
-	return nil
-}
-
-// gc releases every attachment that the runtime does not list.
-func (n *nodeState) gc(valid []ipam.Owner) error {
-	var errs []error
-	for owner := range n.pods {
-		if !slices.Contains(valid, owner) {
-			errs = append(errs, n.del(owner))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// replayInterval is how often a running agent looks into the spool: the plugin
-// also leaves a DEL there when the agent was too slow to answer.
-const replayInterval = 10 * time.Second
-
-// tick does what time asks for: dead links go, records of addresses that have
-// cooled down go, releases that were left in the spool are carried out.
-func (n *nodeState) tick() {
-	if now := n.now(); !now.Before(n.replayAt) {
-		n.replayAt = now.Add(replayInterval)
-		if err := n.replay(); err != nil {
-			n.log.Error("replay spool", "error", err)
-		}
-	}
-	if err := n.kernel.Reap(); err != nil {
-		n.log.Error("reap dead links", "error", err)
-	}
-	now := n.now()
-	for addr, until := range n.cooling {
-		if now.Before(until) {
-			continue
-		}
-		if err := n.store.Delete(addr); err != nil {
-			n.log.Error("remove record of a cooled down address", "addr", addr, "error", err)
-			continue
-		}
-		delete(n.cooling, addr)
-	}
-}
-
-// nodeLoop runs the functions that are sent to it, one after the other.
-type nodeLoop struct {
-	state    *nodeState
-	commands chan func(*nodeState)
-}
-
-const tickInterval = time.Second
-
-// run is the node loop. It ends with ctx, after the function at hand.
-func (l *nodeLoop) run(ctx context.Context) {
-	ticker := time.NewTicker(tickInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case f := <-l.commands:
-			f(l.state)
-		case <-ticker.C:
-			l.state.tick()
-		}
-	}
-}
-
-// do runs f in the node loop and waits for it.
-func (l *nodeLoop) do(ctx context.Context, f func(*nodeState)) error {
-	done := make(chan struct{})
-	select {
-	case l.commands <- func(n *nodeState) { defer close(done); f(n) }:
-		<-done
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

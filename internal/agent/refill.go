@@ -137,8 +137,12 @@ func (r *refill) settle(ctx context.Context, enis []vpc.ENI, patience time.Durat
 			fault = n.setENIs(enis)
 			missing = n.missing()
 		})
-		if err := errors.Join(err, fault); err != nil {
+		if err != nil {
 			return err
+		}
+		if fault != nil {
+			// EC2 did what it was asked for; the node loop tries the kernel again.
+			r.log.Error("make the kernel follow ec2", "error", fault)
 		}
 		r.supply.changed()
 		if len(missing) == 0 {

@@ -60,6 +60,9 @@ type node struct {
 	pid  int // of its init, on the host
 	addr netip.Addr
 	log  string // of its agent
+
+	region string
+	vars   []string // of its agent's environment
 }
 
 var labs atomic.Int32 // for names
@@ -130,7 +133,7 @@ func (l *lab) add(in world.InstanceStatus) *node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	n := &node{Client: c, t: l.t, name: in.Name, pid: in.PID, addr: in.Address,
+	n := &node{Client: c, t: l.t, name: in.Name, pid: in.PID, addr: in.Address, region: in.Region,
 		log: filepath.Join(world.Dir(l.name), world.LogName(in.ID, "agent"))}
 	l.nodes[in.Name] = n
 	return n
@@ -162,7 +165,7 @@ func (n *node) startAgent(flags ...string) {
 	}
 	defer log.Close()
 	_, err = n.StartDaemon(n.t.Context(), guest.Daemon{
-		Name: "agent", Argv: append([]string{"fairway-agent"}, flags...), Env: n.env(), Dir: "/",
+		Name: "agent", Argv: append([]string{"fairway-agent"}, flags...), Env: n.env(n.vars...), Dir: "/",
 		Log: log, Caps: []uintptr{unix.CAP_NET_ADMIN},
 	})
 	if err != nil {
@@ -171,7 +174,7 @@ func (n *node) startAgent(flags ...string) {
 }
 
 func (n *node) env(more ...string) []string {
-	return append(world.Env("eu-west-1", []string{programs}), more...)
+	return append(world.Env(n.region, []string{programs}), more...)
 }
 
 // killAgent is kill -9, and the wait for the end.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,7 +28,22 @@ var programs string
 
 func TestMain(m *testing.M) {
 	guest.MaybeInit()
+	flag.Parse()
+	waitTogether()
 	os.Exit(runTests(m))
+}
+
+// waitTogether lets some tests run beside each other also on few processors:
+// what they do most is wait. Who gives -parallel is heard.
+func waitTogether() {
+	const atLeast = 4
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given && runtime.GOMAXPROCS(0) < atLeast {
+		if err := flag.Set("test.parallel", strconv.Itoa(atLeast)); err != nil {
+			panic(err) // the flag is package testing's
+		}
+	}
 }
 
 func runTests(m *testing.M) int {
@@ -81,6 +98,7 @@ func scratchLab(story string) string {
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	needLab(t)
 	p := cli.Scripts(context.Background(), cli.Env{
 		Program: program("fairway-lab"), BinDirs: []string{programs}, Term: "dumb",

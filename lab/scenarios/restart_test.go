@@ -73,20 +73,28 @@ func startTalk(t *testing.T, from, to *os.File, addr netip.Addr, what string) *t
 
 func (k *talk) run(conn net.Conn, stopped *atomic.Bool) error {
 	for !stopped.Load() {
-		var out, in [8]byte
-		binary.BigEndian.PutUint64(out[:], uint64(k.rounds.Load()))
-		conn.SetDeadline(time.Now().Add(patience))
-		if _, err := conn.Write(out[:]); err != nil {
-			return fmt.Errorf("%s: after %d rounds: %w", k.what, k.rounds.Load(), err)
+		if err := k.round(conn); err != nil {
+			return err
 		}
-		if _, err := io.ReadFull(conn, in[:]); err != nil {
-			return fmt.Errorf("%s: after %d rounds: %w", k.what, k.rounds.Load(), err)
-		}
-		if in != out {
-			return fmt.Errorf("%s: sent %x, got %x back", k.what, out, in)
-		}
-		k.rounds.Add(1)
 	}
+	return nil
+}
+
+// round sends the next number and waits until it is back.
+func (k *talk) round(conn net.Conn) error {
+	var out, in [8]byte
+	binary.BigEndian.PutUint64(out[:], uint64(k.rounds.Load()))
+	conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write(out[:]); err != nil {
+		return fmt.Errorf("%s: after %d rounds: %w", k.what, k.rounds.Load(), err)
+	}
+	if _, err := io.ReadFull(conn, in[:]); err != nil {
+		return fmt.Errorf("%s: after %d rounds: %w", k.what, k.rounds.Load(), err)
+	}
+	if in != out {
+		return fmt.Errorf("%s: sent %x, got %x back", k.what, out, in)
+	}
+	k.rounds.Add(1)
 	return nil
 }
 

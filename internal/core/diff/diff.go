@@ -70,6 +70,15 @@ func Compare(have, want []node.Object) []Change {
 	return changes
 }
 
+// Explain adds to the changes the reasons of what is wanted, by key.
+func Explain(changes []Change, reasons map[string]string) {
+	for i, c := range changes {
+		if why := reasons[c.Key]; why != "" && c.New != nil {
+			changes[i].Why += ": " + why
+		}
+	}
+}
+
 func byKey(objects []node.Object) map[string]node.Object {
 	m := make(map[string]node.Object, len(objects))
 	for _, o := range objects {

@@ -1,8 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -11,13 +14,15 @@ import (
 // order, removes in descending order.
 type Rank int
 
-// The ranks, in the order a packet's way is built.
+// The ranks, in the order a packet's way is built. From RankSet on an object
+// is of nftables, and all changes of those ranks are one transaction.
 const (
 	RankSysctl Rank = iota
 	RankLink
 	RankAddress
 	RankRoute
 	RankRule
+	RankSet
 	RankChain
 	RankElement
 )
@@ -43,11 +48,16 @@ func (s Sysctl) Key() string    { return "sysctl " + s.Path }
 func (s Sysctl) String() string { return "sysctl " + s.Path + " = " + s.Value }
 func (s Sysctl) Rank() Rank     { return RankSysctl }
 
-// Link is the administrative state of a device that exists without us: an ENI.
+// Link is the state of a device that exists already: an ENI, or the host side
+// of a pod. MTU 0, group 0 and no MAC mean that they are not ours to decide: a
+// pod's MTU is part of what its runtime asked for, an ENI's group and MAC are its
+// own.
 type Link struct {
-	Name string
-	MTU  int // bytes
-	Up   bool
+	Name  string
+	MTU   int // bytes
+	Group uint32
+	MAC   MACString
+	Up    bool
 }
 
 func (l Link) Key() string { return "link " + l.Name }
@@ -56,7 +66,18 @@ func (l Link) String() string {
 	if l.Up {
 		state = "up"
 	}
-	return fmt.Sprintf("link %s mtu %d %s", l.Name, l.MTU, state)
+	var b strings.Builder
+	fmt.Fprintf(&b, "link %s", l.Name)
+	if l.MTU != 0 {
+		fmt.Fprintf(&b, " mtu %d", l.MTU)
+	}
+	if l.Group != 0 {
+		fmt.Fprintf(&b, " group %#x", l.Group)
+	}
+	if l.MAC != "" {
+		fmt.Fprintf(&b, " address %s", l.MAC)
+	}
+	return b.String() + " " + state
 }
 func (l Link) Rank() Rank { return RankLink }
 
@@ -76,10 +97,12 @@ func (a Address) Rank() Rank     { return RankAddress }
 type RouteKind uint8
 
 // The kinds of route we write. Unreachable answers with ICMP, so that the
-// sender learns at once that a pod is gone.
+// sender learns at once that a pod is gone. Throw ends the lookup in its table
+// as if nothing matched: the next rule is asked.
 const (
 	Unicast RouteKind = iota
 	Unreachable
+	Throw
 )
 
 // Route is one IPv4 route of ours; ours are told from others' by [Protocol].
@@ -88,7 +111,7 @@ type Route struct {
 	Dst      netip.Prefix
 	Metric   int
 	Kind     RouteKind
-	Link     string     // outgoing device; empty for Unreachable
+	Link     string     // outgoing device; only of Unicast
 	Gateway  netip.Addr // invalid for a route to the device itself
 	OnLink   bool       // the gateway is on the link though no address says so
 	PrefSrc  netip.Addr // source address for the node's own packets, or invalid
@@ -100,13 +123,17 @@ type Route struct {
 type MACString string
 
 func (r Route) Key() string {
-	return fmt.Sprintf("route table %d %s metric %d", r.Table, r.Dst, r.Metric)
+	// Not by fmt: a comparison asks a thousand routes for their keys.
+	return "route table " + strconv.Itoa(r.Table) + " " + r.Dst.String() + " metric " + strconv.Itoa(r.Metric)
 }
 
 func (r Route) String() string {
 	var b strings.Builder
-	if r.Kind == Unreachable {
+	switch r.Kind {
+	case Unreachable:
 		b.WriteString("unreachable ")
+	case Throw:
+		b.WriteString("throw ")
 	}
 	b.WriteString(r.Dst.String())
 	if r.Gateway.IsValid() {
@@ -142,7 +169,7 @@ type Rule struct {
 }
 
 func (r Rule) Key() string {
-	return fmt.Sprintf("rule %d %s %#x/%#x", r.Priority, r.from(), r.Mark, r.Mask)
+	return fmt.Sprintf("rule %05d %s %#x/%#x", r.Priority, r.from(), r.Mark, r.Mask)
 }
 
 func (r Rule) from() string {
@@ -161,62 +188,21 @@ func (r Rule) String() string {
 }
 func (r Rule) Rank() Rank { return RankRule }
 
-// MarkChain is the nftables chain that a packet of an ENI's pods goes to: it
-// sets the masked bits of the packet's mark and leaves every other bit alone.
-type MarkChain struct {
-	Name string
-	Mark uint32
-	Mask uint32
+// Render lists objects for a person, in the order in which they are written: by
+// rank, then by key. Everything that shows the state of a kernel shows it so.
+func Render(objects []Object) string {
+	sorted := slices.SortedFunc(slices.Values(objects), func(a, b Object) int {
+		return cmp.Or(cmp.Compare(a.Rank(), b.Rank()), cmp.Compare(a.Key(), b.Key()))
+	})
+	var b strings.Builder
+	for _, o := range sorted {
+		lines := []string{o.String()}
+		if c, ok := o.(Chain); ok {
+			lines = c.Lines()
+		}
+		for _, l := range lines {
+			b.WriteString(l + "\n")
+		}
+	}
+	return b.String()
 }
-
-func (c MarkChain) Key() string { return "chain " + c.Name }
-func (c MarkChain) String() string {
-	return fmt.Sprintf("chain %s { meta mark set mark & %#x | %#x }", c.Name, ^c.Mask, c.Mark)
-}
-func (c MarkChain) Rank() Rank { return RankChain }
-
-// Admission is the frame that pods' keys hang in: the hook that every packet
-// from a pod passes, and the rules that drop what has no key. It is whole or it
-// is not there.
-type Admission struct{}
-
-func (Admission) Key() string { return "chains prerouting and from-pod" }
-func (Admission) String() string {
-	return "chains prerouting and from-pod { iifname . saddr vmap @pods; drop }"
-}
-func (Admission) Rank() Rank { return RankChain }
-
-// PodKey admits the packets of one pod: what comes in by its host-side device
-// with its address, and nothing else, goes on to its ENI's chain.
-type PodKey struct {
-	Veth  string
-	Addr  netip.Addr
-	Chain string
-}
-
-func (k PodKey) Key() string { return "element pods " + k.Veth + " . " + k.Addr.String() }
-func (k PodKey) String() string {
-	return fmt.Sprintf("element pods { %q . %s : goto %s }", k.Veth, k.Addr, k.Chain)
-}
-func (k PodKey) Rank() Rank { return RankElement }
-
-// NativePrefix is a destination that pods reach with their own address.
-type NativePrefix struct{ Prefix netip.Prefix }
-
-func (n NativePrefix) Key() string    { return "element native " + n.Prefix.String() }
-func (n NativePrefix) String() string { return fmt.Sprintf("element native { %s }", n.Prefix) }
-func (n NativePrefix) Rank() Rank     { return RankElement }
-
-// SourceNAT rewrites the source of a pod's packet that leaves by Link for a
-// destination that is not native: only the ENI's primary address is one that
-// an internet gateway translates.
-type SourceNAT struct {
-	Link string
-	To   netip.Addr
-}
-
-func (s SourceNAT) Key() string { return "snat" }
-func (s SourceNAT) String() string {
-	return fmt.Sprintf("oifname %q ip daddr != @native snat to %s", s.Link, s.To)
-}
-func (s SourceNAT) Rank() Rank { return RankChain }

@@ -144,6 +144,8 @@ func Advice(err error) string {
 		return ""
 	}
 	switch {
+	case e.Code == "UnauthorizedOperation" && strings.HasPrefix(e.Action, "Describe"), e.Code == "UnauthorizedOperation" && strings.HasPrefix(e.Action, "Get"):
+		return fmt.Sprintf("allow the IAM action %s for the role of this node, on resource *", deniedAction(e))
 	case e.Code == "UnauthorizedOperation":
 		return fmt.Sprintf("allow the IAM action %s for the role of this node, on network-interface, subnet, security-group and instance resources alike", deniedAction(e))
 	case errors.Is(e, ErrUnauthorized):

@@ -1,15 +1,12 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/diff"
@@ -18,164 +15,167 @@ import (
 
 // Apply carries out changes in the order of [diff.Compare]: what is added to
 // routing, then one nftables transaction with all additions and removals, then
-// what is removed from routing. It goes on past a failure, and returns all
-// failures joined, each naming its change.
+// what is removed from routing. Routing goes in as few system calls as it fits
+// into. Apply goes on past a failure, and returns all failures joined, each
+// naming its change. What is so already is no failure.
 func (k *Kernel) Apply(changes []diff.Change) error {
-	var errs []error
-	var elements []diff.Change
-	removing := false
-	flush := func() {
-		if len(elements) > 0 {
-			errs = append(errs, k.applyNFT(elements))
-			elements = nil
-		}
-	}
-	for _, c := range changes {
-		if !removing && c.Verb == diff.Remove && !isNFT(c) {
-			removing = true
-			flush()
-		}
-		if isNFT(c) {
-			elements = append(elements, c)
-			continue
-		}
-		if err := k.applyRoute(c); err != nil {
-			errs = append(errs, fmt.Errorf("%s %s: %w", c.Verb, c.Key, err))
-		}
-	}
-	flush()
-	return errors.Join(errs...)
+	w := routeWriter{kernel: k, changes: changes, index: make(map[string]int32)}
+	return w.apply(nil)
 }
 
-func isNFT(c diff.Change) bool {
+// Converge is Apply for changes that lead from the last [Kernel.Read] to want,
+// all that the kernel should hold. If no nftables transaction can carry them
+// out, because a set changes its type or the table is not the one that they were
+// made for, the table is replaced whole by what want says.
+func (k *Kernel) Converge(changes []diff.Change, want []node.Object) error {
+	w := routeWriter{kernel: k, changes: changes, index: k.devices}
+	k.devices = nil
+	if w.index == nil {
+		w.index = make(map[string]int32)
+	}
+	return w.apply(slices.Concat([]node.Object{}, want)) // not nil
+}
+
+// routeWriter carries out changes, and collects those of routing to send them
+// at once.
+type routeWriter struct {
+	kernel  *Kernel
+	changes []diff.Change
+	index   map[string]int32 // of devices that were looked up
+	batch   []request
+	whose   []int // beside each request, its place in changes
+	errs    []error
+}
+
+func (w *routeWriter) apply(want []node.Object) error {
+	var table []diff.Change
+	for i, c := range w.changes {
+		switch {
+		case isTable(c):
+			table = append(table, c)
+		case c.Verb != diff.Remove:
+			w.change(i)
+		}
+	}
+	w.send()
+	if len(table) > 0 {
+		w.errs = append(w.errs, w.kernel.applyTable(table, want))
+	}
+	for i, c := range w.changes {
+		if !isTable(c) && c.Verb == diff.Remove {
+			w.change(i)
+		}
+	}
+	w.send()
+	return errors.Join(w.errs...)
+}
+
+func isTable(c diff.Change) bool {
 	o := c.New
 	if o == nil {
 		o = c.Old
 	}
-	return o.Rank() >= node.RankChain
+	return o.Rank() >= node.RankSet
 }
 
-func (k *Kernel) applyRoute(c diff.Change) error {
-	if c.Verb == diff.Remove {
-		return k.remove(c.Old)
+func (w *routeWriter) send() {
+	w.kernel.route.send(w.batch, func(i int, err error) { w.failed(w.whose[i], err) })
+	w.batch, w.whose = w.batch[:0], w.whose[:0]
+}
+
+func (w *routeWriter) failed(i int, err error) {
+	w.errs = append(w.errs, fmt.Errorf("%s %s: %w", w.changes[i].Verb, w.changes[i].Key, err))
+}
+
+// change queues the requests of one change. A sysctl is a file, written here.
+func (w *routeWriter) change(i int) {
+	before := len(w.batch)
+	err := w.queue(w.changes[i])
+	if err == nil && len(w.batch) > before {
+		err = w.kernel.refuse()
 	}
+	if err != nil {
+		w.batch = w.batch[:before]
+		w.failed(i, err)
+	}
+	for len(w.whose) < len(w.batch) {
+		w.whose = append(w.whose, i)
+	}
+}
+
+func (w *routeWriter) add(m *message, fine func(unix.Errno) bool) {
+	w.batch = append(w.batch, request{message: m, fine: fine})
+}
+
+func (w *routeWriter) queue(c diff.Change) error {
+	if c.Verb == diff.Remove {
+		w.remove(c.Old)
+		return nil
+	}
+	const create = unix.NLM_F_CREATE
 	switch o := c.New.(type) {
 	case node.Sysctl:
-		return k.writeSysctl(o)
+		return w.kernel.writeSysctl(o)
 	case node.Link:
-		return k.setLink(o)
+		index, err := w.device(o.Name)
+		w.add(linkSettings(index, o), nil)
+		return err
 	case node.Address:
-		return k.addAddress(o)
+		index, err := w.device(o.Link)
+		w.add(newAddress(index, o.Prefix, unix.IFA_F_NOPREFIXROUTE), exists)
+		return err
 	case node.Route:
-		return k.writeRoute(o)
+		index, err := w.device(o.Link)
+		w.add(routeMessage(unix.RTM_NEWROUTE, create|unix.NLM_F_REPLACE, o, index), nil)
+		if o.Neighbor != "" {
+			w.add(permanentNeighbor(index, o.Dst.Addr(), o.Neighbor), nil)
+		}
+		return err
 	case node.Rule:
-		if old, ok := c.Old.(node.Rule); ok {
-			if err := k.removeRule(old); err != nil {
-				return err
-			}
+		if c.Old != nil {
+			w.remove(c.Old)
 		}
-		if err := k.handle.RuleAdd(rule(o)); err != nil && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
+		w.add(ruleMessage(unix.RTM_NEWRULE, create|unix.NLM_F_EXCL, o), exists)
 		return nil
 	default:
 		return fmt.Errorf("no way to write a %T", o)
 	}
 }
 
-func (k *Kernel) remove(o node.Object) error {
+// remove queues nothing for addresses, links and sysctls, which carry no owner
+// and are never removed.
+func (w *routeWriter) remove(o node.Object) {
 	switch o := o.(type) {
 	case node.Route:
-		r := routeRequest(unix.RTM_DELROUTE, 0, node.Route{Table: o.Table, Dst: o.Dst, Metric: o.Metric, Kind: o.Kind}, 0)
-		r.what, r.absent = "remove "+o.Key(), true
-		return k.route.do([]request{r})
+		key := node.Route{Table: o.Table, Dst: o.Dst, Metric: o.Metric, Kind: o.Kind}
+		w.add(routeMessage(unix.RTM_DELROUTE, 0, key, 0), gone)
 	case node.Rule:
-		return k.removeRule(o)
-	default:
-		return nil // addresses, links and sysctls carry no owner: never removed
+		w.add(ruleMessage(unix.RTM_DELRULE, 0, o), gone)
+	case odd:
+		w.add(o.removal(), gone)
 	}
 }
 
-func (k *Kernel) removeRule(o node.Rule) error {
-	if err := k.handle.RuleDel(rule(o)); err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
+// device is the index of a device; 0 for no name.
+func (w *routeWriter) device(name string) (int32, error) {
+	index, ok := w.index[name]
+	if ok || name == "" {
+		return index, nil
 	}
-	return nil
-}
-
-// writeRoute writes the route and, in the same batch, the neighbour that goes
-// with it.
-func (k *Kernel) writeRoute(rt node.Route) error {
-	var index int
-	if rt.Link != "" {
-		var err error
-		if index, err = k.index(rt.Link); err != nil {
-			return err
-		}
+	index, err := w.kernel.index(name)
+	if err == nil {
+		w.index[name] = index
 	}
-	batch := []request{routeRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, rt, int32(index))}
-	if rt.Neighbor != "" {
-		batch = append(batch, permanentNeighbor(int32(index), rt.Dst.Addr(), rt.Neighbor))
-	}
-	return k.route.do(batch)
+	return index, err
 }
 
 func (k *Kernel) writeSysctl(s node.Sysctl) error {
-	path := filepath.Join(k.procSys, s.Path)
-	have, err := os.ReadFile(path)
-	if err != nil {
+	have, err := k.readSysctl(s.Path)
+	if err != nil || have == s.Value {
+		return err // a write would wake whoever watches the file
+	}
+	if err := k.refuse(); err != nil {
 		return err
 	}
-	if string(bytes.TrimSpace(have)) == s.Value {
-		return nil // a write would wake whoever watches the file
-	}
-	return os.WriteFile(path, []byte(s.Value), 0)
-}
-
-func (k *Kernel) setLink(l node.Link) error {
-	link, err := k.handle.LinkByName(l.Name)
-	if err != nil {
-		return err
-	}
-	if link.Attrs().MTU != l.MTU {
-		if err := k.handle.LinkSetMTU(link, l.MTU); err != nil {
-			return fmt.Errorf("set mtu %d: %w", l.MTU, err)
-		}
-	}
-	if l.Up {
-		return k.handle.LinkSetUp(link)
-	}
-	return k.handle.LinkSetDown(link)
-}
-
-func (k *Kernel) addAddress(a node.Address) error {
-	link, err := k.handle.LinkByName(a.Link)
-	if err != nil {
-		return err
-	}
-	err = k.handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a.Prefix), Flags: unix.IFA_F_NOPREFIXROUTE})
-	if errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return err
-}
-
-func rule(o node.Rule) *netlink.Rule {
-	r := netlink.NewRule()
-	r.Family = unix.AF_INET
-	r.Priority = o.Priority
-	r.Table = o.Table
-	r.Protocol = node.Protocol
-	if o.From.IsValid() {
-		r.Src = ipNet(o.From)
-	}
-	if o.Mask != 0 {
-		mask := o.Mask
-		r.Mark, r.Mask = o.Mark, &mask
-	}
-	return r
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	return os.WriteFile(filepath.Join(k.procSys, s.Path), []byte(s.Value), 0)
 }

@@ -7,10 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
-
+	"github.com/fairway-cni/fairway/internal/core/diff"
 	"github.com/fairway-cni/fairway/internal/core/node"
 )
 
@@ -28,13 +25,28 @@ type Feature struct {
 // Features lists what the datapath needs; the newest decides the oldest kernel
 // it runs on.
 func Features() []Feature {
+	const filter = "type filter hook prerouting priority -150"
 	return []Feature{
 		{"policy routing with rule protocols", "4.17", "one rule per ENI, recognisably ours",
-			func(k *Kernel) error { _, err := k.readRules(); return err }},
-		{"nftables", "3.13", "admission of pods and the packet mark", (*Kernel).probeTables},
+			func(k *Kernel) error { _, err := readRules(k.route); return err }},
+		{"dumps that the kernel filters (NETLINK_GET_STRICT_CHK)", "4.20", "our routes are read without everybody's",
+			func(k *Kernel) error { _, err := readRoutes(k.route, node.Protocol, 0); return err }},
+		{"routes of type throw", "2.2", "external services are routed by the main table", nil},
+		{"nftables", "3.13", "admission of pods and the packet mark", probe("", "")},
 		{"nftables map from interface and address to verdict", "4.1", "one lookup per packet whatever the number of pods",
-			(*Kernel).probeMap},
-		{"nftables NAT in family inet", "5.2", "source NAT in the same table as the mark", (*Kernel).probeNAT},
+			probe(filter, "iifname . ip saddr vmap @"+probeSet, node.Set{Name: probeSet, Type: node.TypePods})},
+		{"nftables match of interface groups", "3.18", "pods' devices are found whatever their names",
+			probe(filter, "meta iifgroup 0x667779 drop")},
+		{"nftables named counters", "4.10", "dropped packets are counted by reason",
+			probe(filter, `counter name "probe" drop`, node.Set{Name: probeSet, Type: node.TypeCounter})},
+		{"nftables connection marks (nft_ct)", "3.18", "a flow stays on the ENI that it began on",
+			probe(filter, "ct direction original ct mark & 0x7f000080 == 0x00000000 ct mark set ct mark & 0x80ffff7f | 0x00000080")},
+		{"nftables interval sets", "3.13", "native destinations are not translated",
+			probe(filter, "ip daddr @"+probeSet+" return", node.Set{Name: probeSet, Type: node.TypePrefixes})},
+		{"nftables route chains in family inet", "5.2", "the host's own answers leave by the ENI that the question came by",
+			probe("type route hook output priority -150", "")},
+		{"nftables NAT in family inet", "5.2", "source NAT in the same table as the mark",
+			probe("type nat hook postrouting priority 100", "snat ip to "+node.GatewayAddr.String()+" fully-random")},
 		{"IPv4 forwarding switch", "2.2", "the node routes for its pods",
 			func(k *Kernel) error { return k.probeFile("net/ipv4/ip_forward") }},
 		{"veth created with its peer in another namespace", "3.0", "a move afterwards costs 15 ms", nil},
@@ -67,33 +79,19 @@ func (k *Kernel) probeFile(path string) error {
 	return err
 }
 
-func (k *Kernel) probeTables() error {
-	_, err := k.nft.ListTablesOfFamily(nftables.TableFamilyINet)
-	return err
-}
+// probeSet is the set or counter of a probe.
+const probeSet = "probe"
 
-func (k *Kernel) probeMap() error {
-	return k.transient(func(t *nftables.Table) error { return k.nft.AddSet(podSet(t), nil) })
-}
-
-func (k *Kernel) probeNAT() error {
-	return k.transient(func(t *nftables.Table) error {
-		c := k.nft.AddChain(&nftables.Chain{Table: t, Name: chainOut, Type: nftables.ChainTypeNAT,
-			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
-		k.nft.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.NFPROTO_IPV4}},
-			&expr.Immediate{Register: reg1, Data: node.GatewayAddr.AsSlice()},
-			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1, FullyRandom: true},
-		}})
-		return nil
-	})
-}
-
-// transient runs build on a table that the same transaction deletes again.
-func (k *Kernel) transient(build func(*nftables.Table) error) error {
-	t := k.nft.AddTable(&nftables.Table{Name: node.TableName + "-probe", Family: nftables.TableFamilyINet})
-	err := build(t)
-	k.nft.DelTable(t)
-	return errors.Join(err, k.nft.Flush())
+// probe has one transaction make a table with one chain and one rule and delete
+// it again.
+func probe(hook, rule string, sets ...node.Object) func(*Kernel) error {
+	return func(k *Kernel) error {
+		changes := diff.Compare(nil, append(sets, node.Chain{Name: "probe", Hook: hook, Rules: rule}))
+		t, err := compose(node.TableName+"-probe", changes)
+		if err != nil {
+			return err
+		}
+		t.destroy = []request{t.name.delete()}
+		return k.nft.commit(t.requests())
+	}
 }

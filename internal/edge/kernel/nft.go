@@ -1,13 +1,11 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
+	"slices"
+	"strings"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -15,281 +13,337 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/node"
 )
 
-// The table, as `nft list table inet fairway` shows it:
+// policyAccept is NF_ACCEPT: what no rule decides goes on.
+const policyAccept = 1
+
+// elementBytes bounds the elements of one message: an attribute's length has 16
+// bits. A transaction has as many messages as it takes.
+const elementBytes = 32 << 10
+
+// transaction is one change of our table, which the kernel carries out whole or
+// not at all. The order of its parts is that nothing refers to what is not there:
 //
-//	table inet fairway {
-//	    counter spoofed { }
-//	    counter not-ipv4 { }
-//	    map pods {
-//	        type ifname . ipv4_addr : verdict
-//	        elements = { "fwy0a1b2c3d4e5" . 10.0.1.17 : goto eni-1 }
-//	    }
-//	    set native { type ipv4_addr; flags interval; elements = { 10.0.0.0/16 } }
-//	    chain prerouting {
-//	        type filter hook prerouting priority mangle; policy accept;
-//	        iifname "fwy*" jump from-pod
-//	    }
-//	    chain from-pod {
-//	        meta nfproto != ipv4 counter name "not-ipv4" drop
-//	        iifname . ip saddr vmap @pods
-//	        counter name "spoofed" drop
-//	    }
-//	    chain eni-1 { meta mark set meta mark & 0x81ffffff | 0x01000000 }
-//	    chain postrouting {
-//	        type nat hook postrouting priority srcnat; policy accept;
-//	        oifname "ens5" meta mark & 0x7f000000 != 0 ip daddr != @native snat ip to 10.0.1.5
-//	    }
-//	}
-//
-// The admission of a pod is one map element: adding or removing a pod never
-// changes a rule, and every packet costs one hash lookup whatever their number.
-// A chain per ENI sets the mark because `meta mark set ... map` would overwrite
-// the bits that belong to others.
-const (
-	podMap       = "pods"
-	nativeSet    = "native"
-	chainIn      = "prerouting"
-	chainPod     = "from-pod"
-	chainOut     = "postrouting"
-	ifNameSize   = unix.IFNAMSIZ
-	reg1         = 1  // NFT_REG_1: the first 16 bytes
-	regAfterName = 12 // NFT_REG32_04: the 4 bytes after an interface name in reg1
-)
-
-// Counter names of dropped packets.
-const (
-	// CounterSpoofed counts packets from a pod's device with a source address
-	// that is not the pod's.
-	CounterSpoofed = "spoofed"
-	// CounterNotIPv4 counts packets from a pod's device that are not IPv4.
-	CounterNotIPv4 = "not-ipv4"
-)
-
-func table() *nftables.Table {
-	return &nftables.Table{Name: node.TableName, Family: nftables.TableFamilyINet}
+//	table  ->  new sets, counters, empty chains  ->  rules of changed chains
+//	       ->  elements go  ->  elements come  ->  chains go  ->  sets go
+type transaction struct {
+	name                                        tableName
+	table, create, rules, leave, enter, destroy []request
+	sets                                        uint32 // how many have a number
 }
 
-func podSet(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{
-		Table: t, Name: podMap, IsMap: true, Concatenation: true,
-		KeyType:  nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr),
-		DataType: nftables.TypeVerdict,
-	}
+func (t *transaction) requests() []request {
+	return slices.Concat(t.table, t.create, t.rules, t.leave, t.enter, t.destroy)
 }
 
-func nativePrefixes(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{Table: t, Name: nativeSet, KeyType: nftables.TypeIPAddr, Interval: true}
+// compose turns changes of ranks from [node.RankSet] on into a transaction.
+func compose(name tableName, changes []diff.Change) (*transaction, error) {
+	t := &transaction{name: name}
+	var errs []error
+	var oldElements, newElements []node.Element
+	var oldSets []request
+	for _, c := range changes {
+		switch o := c.New.(type) {
+		case node.Set:
+			t.sets++
+			m, err := name.newSet(o, t.sets)
+			t.create = append(t.create, request{message: m, what: o.Key()})
+			errs = append(errs, err)
+		case node.Chain:
+			errs = append(errs, t.chain(o))
+		case node.Element:
+			newElements = append(newElements, o)
+		}
+		switch o := c.Old.(type) {
+		case node.Element:
+			oldElements = append(oldElements, o)
+		case node.Chain:
+			if c.New == nil {
+				t.rules = append(t.rules, name.flush(o))
+				t.destroy = append(t.destroy, request{message: name.chainMessage(unix.NFT_MSG_DELCHAIN, o, 0), what: o.Key()})
+			}
+		case node.Set:
+			if c.New == nil {
+				oldSets = append(oldSets, request{message: name.delSet(o), what: o.Key()})
+			}
+		}
+	}
+	t.destroy = append(t.destroy, oldSets...)
+	if len(t.create)+len(t.rules)+len(newElements) > 0 {
+		t.table = []request{name.create()}
+	}
+	var err, err2 error
+	t.leave, err = name.elementRequests(unix.NFT_MSG_DELSETELEM, oldElements)
+	t.enter, err2 = name.elementRequests(unix.NFT_MSG_NEWSETELEM, newElements)
+	return t, errors.Join(append(errs, err, err2)...)
 }
 
-// ResetFilter replaces the whole table by what want says, in one transaction:
-// a packet sees the old table or the new one, never a part. Counters restart.
-func (k *Kernel) ResetFilter(want []node.Object) error {
-	t := table()
-	k.nft.AddTable(t) // so that the deletion finds one
-	k.nft.DelTable(t)
-	k.nft.AddTable(t)
-	for _, name := range []string{CounterSpoofed, CounterNotIPv4} {
-		k.nft.AddObj(&nftables.NamedObj{Table: t, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+// chain creates the chain if it is not there, and replaces its rules.
+func (t *transaction) chain(c node.Chain) error {
+	m := t.name.chainMessage(unix.NFT_MSG_NEWCHAIN, c, unix.NLM_F_CREATE)
+	if c.Hook != "" {
+		if err := putHook(m, c.Hook); err != nil {
+			return fmt.Errorf("%s: %w", c.Key(), err)
+		}
 	}
-	if err := errors.Join(k.nft.AddSet(podSet(t), nil), k.nft.AddSet(nativePrefixes(t), nil)); err != nil {
-		return fmt.Errorf("build nftables sets: %w", err)
+	t.create = append(t.create, request{message: m, what: c.Key()})
+	t.rules = append(t.rules, t.name.flush(c))
+	for line := range strings.SplitSeq(c.Rules, "\n") {
+		if line == "" {
+			continue
+		}
+		m, err := t.name.newRule(c.Name, line)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Key(), err)
+		}
+		t.rules = append(t.rules, request{message: m, what: c.Key() + ": " + line})
 	}
-	accept := nftables.ChainPolicyAccept
-	in := k.nft.AddChain(&nftables.Chain{Table: t, Name: chainIn, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle, Policy: &accept})
-	fromPod := k.nft.AddChain(&nftables.Chain{Table: t, Name: chainPod})
-	k.nft.AddChain(&nftables.Chain{Table: t, Name: chainOut, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource, Policy: &accept})
-	for _, rule := range admission(t, in, fromPod) {
-		k.nft.AddRule(rule)
+	return nil
+}
+
+func (t tableName) create() request {
+	return request{message: t.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE), what: "table"}
+}
+
+func (t tableName) delete() request {
+	return request{message: t.message(unix.NFT_MSG_DELTABLE, 0), what: "delete table"}
+}
+
+func (t tableName) chainMessage(kind int, c node.Chain, flags int) *message {
+	m := t.message(kind, flags)
+	m.text(unix.NFTA_CHAIN_NAME, c.Name)
+	return m
+}
+
+func (t tableName) flush(c node.Chain) request {
+	m := t.message(unix.NFT_MSG_DELRULE, 0)
+	m.text(unix.NFTA_RULE_CHAIN, c.Name)
+	return request{message: m, what: "flush " + c.Key()}
+}
+
+// putHook makes a chain a base chain.
+func putHook(m *message, hook string) error {
+	var kind, where string
+	var priority int32
+	if _, err := fmt.Sscanf(hook, "type %s hook %s priority %d", &kind, &where, &priority); err != nil {
+		return fmt.Errorf("hook %q: %w", hook, err)
 	}
-	if err := k.stage(diff.Compare(nil, filterObjects(want))); err != nil {
+	number := slices.Index(hookNames, where)
+	if number < 0 || hook != fmt.Sprintf("type %s hook %s priority %d", kind, where, priority) {
+		return fmt.Errorf("hook %q is not understood", hook)
+	}
+	m.nested(unix.NFTA_CHAIN_HOOK, func() {
+		m.be32(unix.NFTA_HOOK_HOOKNUM, uint32(number))
+		m.be32(unix.NFTA_HOOK_PRIORITY, uint32(priority))
+	})
+	m.be32(unix.NFTA_CHAIN_POLICY, policyAccept)
+	m.text(unix.NFTA_CHAIN_TYPE, kind)
+	return nil
+}
+
+func (t tableName) newRule(chain, line string) (*message, error) {
+	exprs, err := compile(line)
+	if err != nil {
+		return nil, err
+	}
+	m := t.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
+	m.text(unix.NFTA_RULE_CHAIN, chain)
+	m.nested(unix.NFTA_RULE_EXPRESSIONS, func() {
+		for _, e := range exprs {
+			b, e := expr.Marshal(unix.NFPROTO_INET, e)
+			err = errors.Join(err, e)
+			m.attr(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
+		}
+	})
+	return m, err
+}
+
+// elementRequests writes elements into as few messages as may be, set by set.
+func (t tableName) elementRequests(kind int, elements []node.Element) ([]request, error) {
+	var requests []request
+	for i := 0; i < len(elements); {
+		set := elements[i].Set
+		m := t.message(kind, unix.NLM_F_CREATE)
+		m.text(unix.NFTA_SET_ELEM_LIST_SET, set)
+		what := elements[i].Key()
+		var err error
+		from := i
+		m.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
+			for ; i < len(elements) && elements[i].Set == set && len(m.b) < elementBytes; i++ {
+				var all []entry
+				if all, err = entries(elements[i]); err != nil {
+					return
+				}
+				for _, e := range all {
+					e.put(m)
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		if n := i - from; n > 1 {
+			what = fmt.Sprintf("%s and %d more", what, n-1)
+		}
+		requests = append(requests, request{message: m, what: what})
+	}
+	return requests, nil
+}
+
+// applyTable carries out changes of the table in one transaction. One that the
+// kernel refuses is looked at again: what is so already is left out. If the rest
+// does not fit the table that is there either, the table is replaced whole, in
+// one transaction too; unless want, all that the table should hold, is nil.
+func (k *Kernel) applyTable(changes []diff.Change, want []node.Object) error {
+	err := k.transact(changes)
+	if err == nil || !refused(err) {
 		return err
 	}
-	if err := k.nft.Flush(); err != nil {
+	have, readErr := k.readTable()
+	if readErr != nil {
+		return errors.Join(err, readErr)
+	}
+	rest := outstanding(changes, have)
+	if len(rest) == 0 {
+		return nil
+	}
+	if len(rest) < len(changes) {
+		if err = k.transact(rest); err == nil || !refused(err) {
+			return err
+		}
+	}
+	if want == nil {
+		return err
+	}
+	return k.resetTable(want)
+}
+
+// errUnfit: no transaction can carry the changes out, since a set keeps its type
+// and a chain its hook for life, and what is odd has no request to remove it.
+var errUnfit = errors.New("the nftables table must be replaced whole")
+
+func isUnfit(c diff.Change) bool {
+	switch o := c.Old.(type) {
+	case odd:
+		return true
+	case node.Set:
+		return c.New != nil
+	case node.Chain:
+		n, ok := c.New.(node.Chain)
+		return ok && n.Hook != o.Hook
+	}
+	return false
+}
+
+// refused tells that something is wrong with the transaction, as opposed to the
+// kernel not being able or allowed to look at it.
+func refused(err error) bool {
+	if errors.Is(err, errUnfit) {
+		return true
+	}
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case unix.EPERM, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN, unix.EMSGSIZE:
+		return false
+	}
+	return true
+}
+
+// outstanding are the changes that have does not show.
+func outstanding(changes []diff.Change, have []node.Object) []diff.Change {
+	there := make(map[string]node.Object, len(have))
+	for _, o := range have {
+		there[o.Key()] = o
+	}
+	var rest []diff.Change
+	for _, c := range changes {
+		if o := there[c.Key]; o != c.New { // nil if it is not there, or not wanted
+			c.Old = o
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
+
+// resetTable replaces the whole table by what want says, in one transaction: a
+// packet sees the old table or the new one, never a part. Counters restart.
+func (k *Kernel) resetTable(want []node.Object) error {
+	var changes []diff.Change
+	for _, c := range diff.Compare(nil, want) {
+		if isTable(c) {
+			changes = append(changes, c)
+		}
+	}
+	t, err := compose(ourTable, changes)
+	if err != nil {
+		return fmt.Errorf("reset nftables table %s: %w", node.TableName, err)
+	}
+	// The first makes sure that the deletion finds one.
+	t.table = []request{ourTable.create(), ourTable.delete(), ourTable.create()}
+	if err := k.commit(t.requests()); err != nil {
 		return fmt.Errorf("reset nftables table %s: %w", node.TableName, err)
 	}
 	return nil
 }
 
-func filterObjects(objects []node.Object) []node.Object {
-	var filter []node.Object
-	for _, o := range objects {
-		if o.Rank() >= node.RankChain {
-			filter = append(filter, o)
+func (k *Kernel) transact(changes []diff.Change) error {
+	err := errUnfit
+	if !slices.ContainsFunc(changes, isUnfit) {
+		var t *transaction
+		if t, err = compose(ourTable, changes); err == nil {
+			err = k.commit(t.requests())
 		}
-	}
-	return filter
-}
-
-func admission(t *nftables.Table, in, fromPod *nftables.Chain) []*nftables.Rule {
-	drop := &expr.Verdict{Kind: expr.VerdictDrop}
-	return []*nftables.Rule{
-		{Table: t, Chain: in, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
-			// Three bytes of a sixteen-byte name: nft's "fwy*".
-			&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte(node.VethPrefix)},
-			&expr.Verdict{Kind: expr.VerdictJump, Chain: chainPod},
-		}},
-		{Table: t, Chain: fromPod, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: []byte{unix.NFPROTO_IPV4}},
-			&expr.Objref{Type: int(nftables.ObjTypeCounter), Name: CounterNotIPv4},
-			drop,
-		}},
-		{Table: t, Chain: fromPod, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.NFPROTO_IPV4}},
-			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
-			// The source address: 4 bytes at offset 12 of the IPv4 header.
-			&expr.Payload{DestRegister: regAfterName, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
-			&expr.Lookup{SourceRegister: reg1, SetName: podMap, IsDestRegSet: true},
-		}},
-		{Table: t, Chain: fromPod, Exprs: []expr.Any{
-			&expr.Objref{Type: int(nftables.ObjTypeCounter), Name: CounterSpoofed},
-			drop,
-		}},
-	}
-}
-
-// applyNFT carries out changes of chains and elements in one transaction. One
-// that only removes, and fails because something is gone already, is repeated
-// change by change: to be gone is what is wanted.
-func (k *Kernel) applyNFT(changes []diff.Change) error {
-	if err := k.stage(changes); err != nil {
-		return err
-	}
-	err := k.nft.Flush()
-	if errors.Is(err, unix.ENOENT) && onlyRemoves(changes) {
-		if len(changes) == 1 {
-			return nil
-		}
-		var errs []error
-		for i := range changes {
-			errs = append(errs, k.applyNFT(changes[i:i+1]))
-		}
-		return errors.Join(errs...)
 	}
 	if err != nil {
-		return fmt.Errorf("change nftables table %s (%s and %d more): %w", node.TableName, changes[0].Key, len(changes)-1, err)
+		return fmt.Errorf("change nftables table %s: %w", node.TableName, err)
 	}
 	return nil
 }
 
-func onlyRemoves(changes []diff.Change) bool {
-	for _, c := range changes {
-		if c.Verb != diff.Remove {
-			return false
-		}
+// commit sends a transaction in one sendmsg.
+func (k *Kernel) commit(batch []request) error {
+	if err := k.refuse(); err != nil {
+		return err
 	}
-	return true
+	return k.nft.commit(batch)
 }
 
-// stage queues the changes so that nothing refers to what is not there:
-// chains come first, then elements go, then elements come, then chains go.
-func (k *Kernel) stage(changes []diff.Change) error {
-	t := table()
-	var errs []error
-	for _, c := range changes {
-		if c.New != nil && c.New.Rank() == node.RankChain {
-			k.stageChain(t, c.New)
+func (c *conn) commit(batch []request) error {
+	edge := func(kind int) *message {
+		m := newMessage(kind, 0, sizeofNfgenmsg)
+		m.fixed()[3] = unix.NFNL_SUBSYS_NFTABLES // in network byte order
+		return m
+	}
+	c.seq++
+	begin := c.seq
+	buf := slices.Clone(edge(unix.NFNL_MSG_BATCH_BEGIN).numbered(begin, 0))
+	for i, r := range batch {
+		c.seq++
+		flags := 0
+		if i == len(batch)-1 {
+			flags = unix.NLM_F_ACK
 		}
+		buf = append(buf, r.numbered(c.seq, flags)...)
 	}
-	for _, c := range changes {
-		if c.Old != nil && c.Old.Rank() == node.RankElement {
-			set, elements := element(t, c.Old)
-			errs = append(errs, k.nft.SetDeleteElements(set, elements))
+	last := c.seq
+	c.seq++
+	buf = append(buf, edge(unix.NFNL_MSG_BATCH_END).numbered(c.seq, 0)...)
+	if err := c.write(buf); err != nil {
+		return err
+	}
+	var first error
+	err := c.answers(begin, last, func(seq uint32, errno unix.Errno, err error) bool {
+		what := "commit"
+		if seq != begin {
+			what = batch[seq-begin-1].what
 		}
-	}
-	for _, c := range changes {
-		if c.New != nil && c.New.Rank() == node.RankElement {
-			set, elements := element(t, c.New)
-			errs = append(errs, k.nft.SetAddElements(set, elements))
+		if errno != 0 && first == nil {
+			first = fmt.Errorf("%s: %w", what, err)
 		}
-	}
-	for _, c := range changes {
-		if c.New != nil || c.Old == nil || c.Old.Rank() != node.RankChain {
-			continue
-		}
-		switch o := c.Old.(type) {
-		case node.MarkChain:
-			chain := &nftables.Chain{Table: t, Name: o.Name}
-			k.nft.FlushChain(chain)
-			k.nft.DelChain(chain)
-		case node.SourceNAT:
-			k.nft.FlushChain(&nftables.Chain{Table: t, Name: chainOut})
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("build nftables transaction: %w", err)
-	}
-	return nil
-}
-
-func (k *Kernel) stageChain(t *nftables.Table, o node.Object) {
-	switch o := o.(type) {
-	case node.Admission: // made by ResetFilter, with the table
-	case node.MarkChain:
-		chain := k.nft.AddChain(&nftables.Chain{Table: t, Name: o.Name})
-		k.nft.FlushChain(chain)
-		k.nft.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
-			&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4,
-				Mask: binaryutil.NativeEndian.PutUint32(^o.Mask), Xor: binaryutil.NativeEndian.PutUint32(o.Mark)},
-			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg1},
-		}})
-	case node.SourceNAT:
-		chain := &nftables.Chain{Table: t, Name: chainOut}
-		k.nft.FlushChain(chain)
-		k.nft.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: sourceNAT(o)})
-	}
-}
-
-func sourceNAT(o node.SourceNAT) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.NFPROTO_IPV4}},
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: ifName(o.Link)},
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
-		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(node.MarkMask), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: make([]byte, 4)},
-		// The destination address: 4 bytes at offset 16 of the IPv4 header.
-		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-		&expr.Lookup{SourceRegister: reg1, SetName: nativeSet, Invert: true},
-		&expr.Immediate{Register: reg1, Data: o.To.AsSlice()},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg1, FullyRandom: true},
-	}
-}
-
-func element(t *nftables.Table, o node.Object) (*nftables.Set, []nftables.SetElement) {
-	switch o := o.(type) {
-	case node.PodKey:
-		return podSet(t), []nftables.SetElement{{
-			Key:         append(ifName(o.Veth), o.Addr.AsSlice()...),
-			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: o.Chain},
-		}}
-	case node.NativePrefix:
-		elements := []nftables.SetElement{{Key: o.Prefix.Masked().Addr().AsSlice()}}
-		if end := after(o.Prefix); end.IsValid() {
-			elements = append(elements, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
-		}
-		return nativePrefixes(t), elements
-	}
-	panic(fmt.Sprintf("%T is not a set element", o)) // the ranks say so
-}
-
-// after is the first address behind a prefix; invalid behind the last one.
-func after(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	last := binary.BigEndian.Uint32(b[:]) | uint32(1<<(32-p.Bits())-1)
-	binary.BigEndian.PutUint32(b[:], last)
-	return netip.AddrFrom4(b).Next()
-}
-
-func ifName(name string) []byte {
-	b := make([]byte, ifNameSize)
-	copy(b, name)
-	return b
+		// A failure of the whole is the answer to its first message.
+		return seq == last || seq == begin && errno != 0
+	})
+	return errors.Join(first, err)
 }

@@ -1,16 +1,15 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/node"
@@ -19,160 +18,175 @@ import (
 // Read lists what the kernel holds of ours: every route and rule of our
 // protocol and what our nftables table holds. Links, addresses and sysctls
 // carry no owner, so of those it reads the ones that want names.
+//
+// What of ours has no words in package node is listed too, as an object that
+// equals nothing that can be wanted.
 func (k *Kernel) Read(want []node.Object) ([]node.Object, error) {
-	links, err := retry(k.handle.LinkList)
+	links, err := readLinks(k.route)
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, err
 	}
-	byIndex := make(map[int]netlink.Link, len(links))
-	byName := make(map[string]netlink.Link, len(links))
+	k.devices = make(map[string]int32, len(links))
 	for _, l := range links {
-		byIndex[l.Attrs().Index] = l
-		byName[l.Attrs().Name] = l
+		k.devices[l.name] = l.index
 	}
-	objects, err := k.readOwnerless(want, byName)
+	objects, err := k.readOwnerless(want, links)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := k.readRoutes(byIndex)
+	routes, err := k.routeObjects(links)
 	if err != nil {
 		return nil, err
 	}
-	rules, err := k.readRules()
+	rules, err := readRules(k.route)
 	if err != nil {
 		return nil, err
 	}
-	filter, err := k.readNFT()
+	table, err := k.readTable()
 	if err != nil {
 		return nil, err
 	}
 	objects = append(objects, routes...)
-	objects = append(objects, rules...)
-	return append(objects, filter...), nil
-}
-
-func (k *Kernel) readOwnerless(want []node.Object, links map[string]netlink.Link) ([]node.Object, error) {
-	var objects []node.Object
-	for _, o := range want {
-		switch o := o.(type) {
-		case node.Sysctl:
-			b, err := os.ReadFile(filepath.Join(k.procSys, o.Path))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, fmt.Errorf("read sysctl %s: %w", o.Path, err)
-			}
-			objects = append(objects, node.Sysctl{Path: o.Path, Value: string(bytes.TrimSpace(b))})
-		case node.Link:
-			if l, ok := links[o.Name]; ok {
-				a := l.Attrs()
-				objects = append(objects, node.Link{Name: o.Name, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0})
-			}
-		case node.Address:
-			l, ok := links[o.Link]
-			if !ok {
-				continue
-			}
-			addrs, err := retry(func() ([]netlink.Addr, error) { return k.handle.AddrList(l, unix.AF_INET) })
-			if err != nil {
-				return nil, fmt.Errorf("list addresses of %s: %w", o.Link, err)
-			}
-			for _, a := range addrs {
-				if p, ok := prefix(a.IPNet); ok && p == o.Prefix {
-					objects = append(objects, o)
-				}
-			}
+	for _, r := range rules {
+		if r.odd {
+			objects = append(objects, odd{rank: node.RankRule, what: r.Rule.String() + " and more", raw: r.raw})
+		} else {
+			objects = append(objects, r.Rule)
 		}
 	}
-	return objects, nil
+	return append(objects, table...), nil
 }
 
-func (k *Kernel) readRoutes(links map[int]netlink.Link) ([]node.Object, error) {
-	filter := &netlink.Route{Protocol: node.Protocol, Table: unix.RT_TABLE_UNSPEC}
-	routes, err := retry(func() ([]netlink.Route, error) {
-		return k.handle.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+func (k *Kernel) readOwnerless(want []node.Object, links []link) ([]node.Object, error) {
+	byName := make(map[string]link, len(links))
+	for _, l := range links {
+		byName[l.name] = l
 	}
-	neighbors, err := k.permanentNeighbors()
+	var have map[ifAddr]bool // read when the first one is wanted
+	objects, err := k.Sysctls(want)
 	if err != nil {
 		return nil, err
 	}
-	var objects []node.Object
-	for _, r := range routes {
-		dst, ok := prefix(r.Dst)
-		if !ok {
-			dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	for _, o := range want {
+		switch o := o.(type) {
+		case node.Link:
+			if l, ok := byName[o.Name]; ok {
+				objects = append(objects, l.object(o))
+			}
+		case node.Address:
+			if have == nil {
+				addrs, err := readAddresses(k.route, 0)
+				if err != nil {
+					return nil, err
+				}
+				have = make(map[ifAddr]bool, len(addrs))
+				for _, a := range addrs {
+					have[a] = true
+				}
+			}
+			if l, ok := byName[o.Link]; ok && have[ifAddr{l.index, o.Prefix}] {
+				objects = append(objects, o)
+			}
 		}
-		o := node.Route{Table: r.Table, Dst: dst, Metric: r.Priority, OnLink: r.Flags&unix.RTNH_F_ONLINK != 0}
-		if r.Type == unix.RTN_UNREACHABLE {
-			o.Kind = node.Unreachable
-		}
-		if l, ok := links[r.LinkIndex]; ok && o.Kind == node.Unicast {
-			o.Link = l.Attrs().Name
-		}
-		o.Gateway, o.PrefSrc = address(r.Gw), address(r.Src)
-		if o.Kind == node.Unicast && !o.Gateway.IsValid() {
-			o.Neighbor = neighbors[neighborKey{r.LinkIndex, dst.Addr()}]
-		}
-		objects = append(objects, o)
 	}
 	return objects, nil
 }
 
-type neighborKey struct {
-	index int
-	addr  netip.Addr
-}
-
-func (k *Kernel) permanentNeighbors() (map[neighborKey]node.MACString, error) {
-	neighbors, err := retry(func() ([]netlink.Neigh, error) { return k.handle.NeighList(0, unix.AF_INET) })
+// routeObjects lists our routes. Of two with the same key the kernel follows the
+// first; the second is odd.
+func (k *Kernel) routeObjects(links []link) ([]node.Object, error) {
+	routes, err := readRoutes(k.route, node.Protocol, 0)
 	if err != nil {
-		return nil, fmt.Errorf("list neighbors: %w", err)
+		return nil, err
 	}
-	m := make(map[neighborKey]node.MACString, len(neighbors))
+	neighbors, err := readNeighbors(k.route, 0)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[int32]string, len(links))
+	for _, l := range links {
+		names[l.index] = l.name
+	}
+	type dst struct {
+		index int32
+		addr  string
+	}
+	macs := make(map[dst]string, len(neighbors))
 	for _, n := range neighbors {
-		if n.State&unix.NUD_PERMANENT != 0 {
-			m[neighborKey{n.LinkIndex, address(n.IP)}] = node.MACString(n.HardwareAddr.String())
+		if n.permanent {
+			macs[dst{n.index, n.addr}] = n.mac
 		}
 	}
-	return m, nil
-}
-
-func (k *Kernel) readRules() ([]node.Object, error) {
-	rules, err := retry(func() ([]netlink.Rule, error) { return k.handle.RuleList(unix.AF_INET) })
-	if err != nil {
-		return nil, fmt.Errorf("list rules: %w", err)
+	type key struct {
+		table, metric int
+		dst           netip.Prefix
 	}
-	var objects []node.Object
-	for _, r := range rules {
-		if r.Protocol != node.Protocol {
+	seen := make(map[key]bool, len(routes))
+	objects := make([]node.Object, 0, len(routes))
+	for _, r := range routes {
+		if k := (key{r.Table, r.Metric, r.Dst}); !r.odd && seen[k] {
+			r.odd, r.raw = true, string(routeMessage(unix.RTM_DELROUTE, 0, r.Route, r.index).fixed())
+		} else {
+			seen[k] = true
+		}
+		if r.odd {
+			objects = append(objects, odd{rank: node.RankRoute, what: r.Route.String() + " and more", raw: r.raw})
 			continue
 		}
-		o := node.Rule{Priority: r.Priority, Table: r.Table, Mark: r.Mark}
-		if r.Mask != nil {
-			o.Mask = *r.Mask
+		if r.Kind == node.Unicast {
+			r.Link = names[r.index]
 		}
-		o.From, _ = prefix(r.Src)
-		objects = append(objects, o)
+		if r.Kind == node.Unicast && !r.Gateway.IsValid() {
+			if mac, ok := macs[dst{r.index, string(r.Dst.Addr().AsSlice())}]; ok {
+				r.Neighbor = macString(mac)
+			}
+		}
+		objects = append(objects, r.Route)
 	}
 	return objects, nil
 }
 
-func prefix(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
+// Sysctls reads those that want names, and nothing else: the kernel tells nobody
+// when accept_local or tcp_early_demux changes, so they are looked at more often
+// than the rest. It costs some microseconds for each. One that does not exist is
+// left out.
+func (k *Kernel) Sysctls(want []node.Object) ([]node.Object, error) {
+	var have []node.Object
+	for _, o := range want {
+		s, ok := o.(node.Sysctl)
+		if !ok {
+			continue
+		}
+		value, err := k.readSysctl(s.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		have = append(have, node.Sysctl{Path: s.Path, Value: value})
 	}
-	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(address(n.IP), ones), true
+	return have, nil
 }
 
-func address(ip net.IP) netip.Addr {
-	a, ok := netip.AddrFromSlice(ip)
-	if !ok {
-		return netip.Addr{}
+// HostRPFilter is net.ipv4.conf.all.rp_filter, which is the host's.
+func (k *Kernel) HostRPFilter() (int, error) {
+	const path = "net/ipv4/conf/all/rp_filter"
+	value, err := k.readSysctl(path)
+	if err != nil {
+		return 0, err
 	}
-	return a.Unmap()
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return 0, fmt.Errorf("read sysctl %s: %w", path, err)
+	}
+	return n, nil
+}
+
+func (k *Kernel) readSysctl(path string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(k.procSys, path))
+	if err != nil {
+		return "", fmt.Errorf("read sysctl %s: %w", path, err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }

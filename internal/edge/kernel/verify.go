@@ -1,147 +1,107 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-cni/fairway/internal/core/node"
 )
 
-// Verify compares what exists with what [Kernel.Wire] made, on both sides. The
-// error names what is missing or different; [ErrNotWired] if the node's side is
-// not there.
+// Verify compares what exists with all that [Kernel.Wire] made, on both sides.
+// The error has a line for everything that is missing or different, with what is
+// wanted and what is there; it is [ErrNotWired] if the node's device is missing.
 func (k *Kernel) Verify(w Wiring) error {
-	index, err := k.index(w.Veth)
+	pod, err := k.borrow(w.Netlink)
+	if err != nil {
+		return err
+	}
+	return errors.Join(k.verifyHost(w), pod.verifyPod(w))
+}
+
+// findings are differences, each a line.
+type findings []error
+
+func (f *findings) differ(what string, want, have any) {
+	if want != have {
+		*f = append(*f, fmt.Errorf("%s: want %v, have %v", what, want, have))
+	}
+}
+
+func (f *findings) missing(what string, there bool) {
+	if !there {
+		*f = append(*f, fmt.Errorf("%s is missing", what))
+	}
+}
+
+func (k *Kernel) verifyHost(w Wiring) error {
+	l, err := readLink(k.route, w.Veth)
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("%w: %s", ErrNotWired, w.Veth)
 	}
 	if err != nil {
 		return err
 	}
-	pod := &conn{fd: int(w.Netlink.Fd())}
-	if err := pod.prepare(); err != nil {
-		return err
-	}
-	// Both ends have the same index, each in its namespace.
-	if err := pod.verifyLink(int32(index), w.IfName); err != nil {
-		return err
-	}
-	return pod.verifyAddress(int32(index), w.Addr)
+	var f findings
+	what := "node's device " + w.Veth
+	f.differ(what+": group", fmt.Sprintf("%#x", uint32(node.LinkGroup)), fmt.Sprintf("%#x", l.group))
+	f.link(what, l, w.MTU, node.GatewayMAC)
+	return errors.Join(f...)
 }
 
-func (c *conn) verifyLink(index int32, name string) error {
-	r, _ := linkRequest(unix.RTM_GETLINK, 0, index, "read pod's link")
-	answers, err := c.read(r)
+func (f *findings) link(what string, l link, mtu int, mac node.MACString) {
+	state := map[bool]string{true: "up", false: "down"}
+	f.differ(what, state[true], state[l.up])
+	f.differ(what+": mtu", mtu, l.mtu)
+	f.differ(what+": mac", mac, macString(l.mac))
+}
+
+func (c *conn) verifyPod(w Wiring) error {
+	what := "pod's interface " + w.IfName
+	l, err := readLink(c, w.IfName)
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("%s is missing", what)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("in the pod's namespace: %w", err)
 	}
-	if len(answers) == 0 {
-		return fmt.Errorf("pod's link %s: no answer", name)
-	}
-	msg := nl.DeserializeIfInfomsg(answers[0])
-	attrs, err := nl.ParseRouteAttr(answers[0][unix.SizeofIfInfomsg:])
+	var f findings
+	f.link(what, l, w.MTU, node.PodMAC(w.Addr))
+	addrs, err := readAddresses(c, l.index)
 	if err != nil {
-		return fmt.Errorf("pod's link %s: %w", name, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	for _, a := range attrs {
-		if a.Attr.Type == unix.IFLA_IFNAME && string(trimZero(a.Value)) != name {
-			return fmt.Errorf("pod's link is named %q, want %q", trimZero(a.Value), name)
-		}
-	}
-	if msg.Flags&unix.IFF_UP == 0 {
-		return fmt.Errorf("pod's link %s is down", name)
-	}
-	return nil
-}
-
-func (c *conn) verifyAddress(index int32, want netip.Addr) error {
-	r := request{NetlinkRequest: nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP), what: "read pod's addresses"}
-	r.AddData(nl.NewIfAddrmsg(unix.AF_INET))
-	answers, err := c.read(r)
+	addr := netip.PrefixFrom(w.Addr, 32)
+	f.missing(what+": address "+addr.String(), slices.Contains(addrs, ifAddr{l.index, addr}))
+	routes, err := readRoutes(c, node.Protocol, l.index)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	for _, b := range answers {
-		if len(b) < unix.SizeofIfAddrmsg || nl.DeserializeIfAddrmsg(b).Index != uint32(index) {
-			continue
+	for _, want := range gatewayRoutes() {
+		text := fmt.Sprintf("%s: route %s", what, want.Dst)
+		if want.Gateway.IsValid() {
+			text += " via " + want.Gateway.String()
 		}
-		attrs, err := nl.ParseRouteAttr(b[unix.SizeofIfAddrmsg:])
-		if err != nil {
-			return fmt.Errorf("read pod's addresses: %w", err)
-		}
-		for _, a := range attrs {
-			if addr, ok := netip.AddrFromSlice(a.Value); ok && a.Attr.Type == unix.IFA_LOCAL && addr == want {
-				return nil
-			}
-		}
+		f.missing(text, slices.ContainsFunc(routes, func(r route) bool { return !r.odd && r.Route == want }))
 	}
-	return fmt.Errorf("pod's interface does not have address %s", want)
+	return errors.Join(append(f, c.verifyGateway(what, l.index))...)
 }
 
-// read sends one request and collects the payloads of its answers, up to the
-// acknowledgement or the end of the dump.
-func (c *conn) read(r request) ([][]byte, error) {
-	r.Flags |= unix.NLM_F_REQUEST
-	if r.Flags&unix.NLM_F_DUMP == 0 {
-		r.Flags |= unix.NLM_F_ACK
+func (c *conn) verifyGateway(what string, index int32) error {
+	neighbors, err := readNeighbors(c, index)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := unix.Sendto(c.fd, r.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, fmt.Errorf("%s: send: %w", r.what, err)
-	}
-	var payloads [][]byte
-	for {
-		buf := make([]byte, 64*1024)
-		n, _, err := unix.Recvfrom(c.fd, buf, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: read answer: %w", r.what, err)
-		}
-		done, err := collect(buf[:n], r.Seq, &payloads)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", r.what, err)
-		}
-		if done {
-			return payloads, nil
+	what += fmt.Sprintf(": permanent neighbor %s", node.GatewayAddr)
+	for _, n := range neighbors {
+		if n.permanent && n.addr == string(node.GatewayAddr.AsSlice()) {
+			var f findings
+			f.differ(what, node.GatewayMAC, macString(n.mac))
+			return errors.Join(f...)
 		}
 	}
-}
-
-// collect takes the payloads of one datagram; done tells that it was the last.
-func collect(b []byte, seq uint32, payloads *[][]byte) (done bool, err error) {
-	for len(b) >= unix.NLMSG_HDRLEN {
-		length := int(binary.NativeEndian.Uint32(b))
-		if length < unix.NLMSG_HDRLEN || length > len(b) {
-			return false, unix.EBADMSG
-		}
-		kind, of, body := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint32(b[8:]), b[unix.NLMSG_HDRLEN:length]
-		b = b[min(len(b), (length+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1)):]
-		if of != seq {
-			continue
-		}
-		switch kind {
-		case unix.NLMSG_DONE:
-			return true, nil
-		case unix.NLMSG_ERROR:
-			if len(body) >= 4 {
-				if errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body))); errno != 0 {
-					return true, errno
-				}
-			}
-			return true, nil
-		}
-		*payloads = append(*payloads, body)
-	}
-	return false, nil
-}
-
-func trimZero(b []byte) []byte {
-	for len(b) > 0 && b[len(b)-1] == 0 {
-		b = b[:len(b)-1]
-	}
-	return b
+	return fmt.Errorf("%s is missing", what)
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/node"
@@ -28,29 +27,41 @@ type Wiring struct {
 // Wire makes the pair of devices and sets up the pod's side:
 //
 //	pod:  eth0 addr/32, default via 169.254.1.1 (permanent neighbour) dev eth0
-//	node: fwy..., no address, up
+//	node: the host-side device, no address, up
 //
 // The node's route to the pod and its admission are objects of package intent
 // and come by [Kernel.Apply]. An error leaves nothing behind. If the node's end
-// is left from an attachment that was released, it goes first.
+// is left from an attachment that was released, it goes first. In a pod that has
+// a default route already, the new one lies behind it and is not used.
 func (k *Kernel) Wire(w Wiring) error {
-	for tries := 0; ; tries++ {
+	const tries = 1000
+	taken := 0 // how often the name was taken, and not on the node
+	for i := 1; ; i++ {
 		index, err := k.freeIndex()
 		if err != nil {
 			return err
 		}
-		err = k.wire(w, index)
+		err = k.route.do(newVeth(w, index), hostSettings(index, k.ipv6), linkUp(index, "bring up host side"))
 		switch {
 		case err == nil:
-			return nil
-		case errors.Is(err, unix.EBUSY) && tries < 1000:
+			return k.wirePod(w, index)
+		case errors.Is(err, unix.EBUSY) && i < tries:
 			// The index is taken in the pod's namespace.
-		case errors.Is(err, unix.EEXIST) && tries < 1000:
-			if err := k.clearName(w); err != nil {
+		case errors.Is(err, unix.EEXIST) && i < tries:
+			err := k.clearName(w)
+			if errors.Is(err, ErrIfNameTaken) {
+				// Or a device that was dying had the name, and is gone by now.
+				if taken++; taken < 2 {
+					continue
+				}
+			}
+			if err != nil {
 				return err
 			}
+		case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+			return err // nothing was made
 		default:
-			return err
+			return errors.Join(err, k.removeLink(index))
 		}
 	}
 }
@@ -78,18 +89,18 @@ func (k *Kernel) freeIndex() (int32, error) {
 	}
 }
 
-func (k *Kernel) wire(w Wiring, index int32) error {
-	host := []request{newVeth(w, index), hostSettings(index, k.ipv6), linkUp(index, "bring up host side")}
-	if err := k.route.do(host); err != nil {
-		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) {
-			err = errors.Join(err, k.removeLink(index))
-		}
-		return err
-	}
-	pod := &conn{fd: int(w.Netlink.Fd())}
-	err := pod.prepare()
+func (k *Kernel) wirePod(w Wiring, index int32) error {
+	pod, err := k.borrow(w.Netlink)
 	if err == nil {
-		err = pod.do(podSide(w.Addr, index, k.ipv6))
+		err = pod.do(podSide(w.Addr, index, k.ipv6)...)
+	}
+	// The kernel starts the queues of devices that have got their carrier in its
+	// own time, some hundred a second, and drops what they send until then. Who
+	// asks for a device has its queue started at once.
+	for _, end := range []*conn{pod, k.route} {
+		if err == nil {
+			_, err = readLinkAt(end, index)
+		}
 	}
 	if err != nil {
 		return errors.Join(err, k.removeLink(index))
@@ -97,45 +108,49 @@ func (k *Kernel) wire(w Wiring, index int32) error {
 	return nil
 }
 
+// gatewayRoutes are what a pod's namespace has for each of its interfaces.
+func gatewayRoutes() []node.Route {
+	return []node.Route{
+		{Table: unix.RT_TABLE_MAIN, Dst: netip.PrefixFrom(node.GatewayAddr, 32)},
+		{Table: unix.RT_TABLE_MAIN, Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: node.GatewayAddr},
+	}
+}
+
 func podSide(addr netip.Addr, index int32, ipv6 bool) []request {
 	var batch []request
 	if ipv6 {
 		batch = append(batch, noIPv6Address(index))
 	}
-	gateway := netip.PrefixFrom(node.GatewayAddr, 32)
-	batch = append(batch,
-		linkUp(index, "bring up pod side"),
-		newAddress(index, addr),
-		routeRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
-			node.Route{Dst: gateway, Table: unix.RT_TABLE_MAIN}, index),
-		routeRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
-			node.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: node.GatewayAddr, Table: unix.RT_TABLE_MAIN}, index),
-		permanentNeighbor(index, node.GatewayAddr, node.GatewayMAC))
-	return batch
+	batch = append(batch, linkUp(index, "bring up pod side"),
+		request{message: newAddress(index, netip.PrefixFrom(addr, 32), 0), what: "add pod's address " + addr.String()})
+	for _, r := range gatewayRoutes() {
+		m := routeMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, r, index)
+		batch = append(batch, request{message: m, what: "add pod's route " + r.Dst.String()})
+	}
+	m := permanentNeighbor(index, node.GatewayAddr, node.GatewayMAC)
+	return append(batch, request{message: m, what: "add pod's neighbor " + node.GatewayAddr.String()})
 }
 
 // clearName makes room when the kernel says that a name exists: either the
 // host side is left over from a released attachment, and goes, or the pod's
 // namespace has an interface of that name, and the request is at fault.
 func (k *Kernel) clearName(w Wiring) error {
-	link, err := k.handle.LinkByName(w.Veth)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
+	l, err := readLink(k.route, w.Veth)
+	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("create %s: %w", w.IfName, ErrIfNameTaken)
 	}
 	if err != nil {
-		return fmt.Errorf("look up link %s: %w", w.Veth, err)
+		return err
 	}
-	switch link.Attrs().Group {
+	switch l.group {
 	case node.LinkGroup, node.DeadLinkGroup:
-		return k.removeLink(int32(link.Attrs().Index))
+		return k.removeLink(l.index)
 	}
 	return fmt.Errorf("create %s: the node has a device of that name which is not ours", w.Veth)
 }
 
 func (k *Kernel) removeLink(index int32) error {
-	r, _ := linkRequest(unix.RTM_DELLINK, 0, index, "remove link")
-	r.absent = true
-	return k.route.do([]request{r})
+	return k.route.do(request{message: linkMessage(unix.RTM_DELLINK, 0, index), what: "remove link", fine: gone})
 }
 
 // Unwire takes the attachment's device out of service: down, and in the group
@@ -150,17 +165,13 @@ func (k *Kernel) Unwire(a node.Attachment) error {
 	if err != nil {
 		return err
 	}
-	r, msg := linkRequest(unix.RTM_SETLINK, 0, int32(index), "retire "+a.Veth)
-	r.absent = true
-	msg.Change = unix.IFF_UP
-	r.AddData(groupAttr(node.DeadLinkGroup))
-	return k.route.do([]request{r})
+	m := linkSettings(index, node.Link{Group: node.DeadLinkGroup})
+	return k.route.do(request{message: m, what: "retire " + a.Veth, fine: gone})
 }
 
 // Reap deletes every device of the dead group, in one request.
 func (k *Kernel) Reap() error {
-	r, _ := linkRequest(unix.RTM_DELLINK, 0, 0, "remove dead links")
-	r.absent = true
-	r.AddData(groupAttr(node.DeadLinkGroup))
-	return k.route.do([]request{r})
+	m := linkMessage(unix.RTM_DELLINK, 0, 0)
+	m.u32(unix.IFLA_GROUP, node.DeadLinkGroup)
+	return k.route.do(request{message: m, what: "remove dead links", fine: gone})
 }

@@ -28,6 +28,7 @@ type Record struct {
 	IfName       string     `json:"ifName"`
 	NetNS        string     `json:"netNS,omitempty"`
 	HostVeth     string     `json:"hostVeth,omitempty"`
+	MTU          int        `json:"mtu,omitempty"` // bytes, as the interface was made
 	PodName      string     `json:"podName,omitempty"`
 	PodNamespace string     `json:"podNamespace,omitempty"`
 	CreatedAt    time.Time  `json:"createdAt,omitzero"`

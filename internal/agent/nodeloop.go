@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// replayInterval is how often a running agent looks into the spool: the plugin
+// also leaves a DEL there when the agent was too slow to answer.
+const replayInterval = 10 * time.Second
+
+// tick does what time asks for: dead links go, records of addresses that have
+// cooled down go, releases that were left in the spool are carried out.
+func (n *nodeState) tick() {
+	if now := n.now(); !now.Before(n.replayAt) {
+		n.replayAt = now.Add(replayInterval)
+		if err := n.replay(); err != nil {
+			n.log.Error("replay spool", "error", err)
+		}
+	}
+	n.watchSysctls()
+	if err := n.kernel.Reap(); err != nil {
+		n.log.Error("reap dead links", "error", err)
+	}
+	now := n.now()
+	for addr, until := range n.cooling {
+		if now.Before(until) {
+			continue
+		}
+		if err := n.store.Delete(addr); err != nil {
+			n.log.Error("remove record of a cooled down address", "addr", addr, "error", err)
+			continue
+		}
+		delete(n.cooling, addr)
+	}
+}
+
+// nodeLoop runs the functions that are sent to it, one after the other, and has
+// the kernel repaired when someone else has changed it.
+type nodeLoop struct {
+	state    *nodeState
+	commands chan func(*nodeState)
+	drift    chan string // why the kernel should be looked at; nil: nobody watches
+}
+
+const (
+	tickInterval = time.Second
+	// driftDelay is how long changes by others are gathered before the kernel is
+	// compared: they come in crowds. It is most of what a repair takes.
+	driftDelay = 50 * time.Millisecond
+	// retryDelay is the wait after a comparison or repair that failed.
+	retryDelay = 200 * time.Millisecond
+	// compareInterval is how often the kernel is compared though nobody said
+	// that it changed.
+	compareInterval = 30 * time.Second
+)
+
+// run is the node loop. It ends with ctx, after the function at hand.
+func (l *nodeLoop) run(ctx context.Context) {
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	compare := time.NewTimer(compareInterval)
+	defer compare.Stop()
+	pending, why := false, "timer"
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-l.commands:
+			f(l.state)
+		case <-ticker.C:
+			l.state.tick()
+		case reason := <-l.drift:
+			if !pending {
+				pending, why = true, reason
+				compare.Reset(driftDelay)
+			}
+		case <-compare.C:
+			next := compareInterval
+			pending = false
+			if !l.state.repair(why) {
+				next, pending = retryDelay, true
+			}
+			why = "timer"
+			compare.Reset(next)
+		}
+		if l.state.behind && !pending {
+			pending, why = true, "an earlier attempt failed"
+			compare.Reset(retryDelay)
+		}
+	}
+}
+
+// do runs f in the node loop and waits for it.
+func (l *nodeLoop) do(ctx context.Context, f func(*nodeState)) error {
+	done := make(chan struct{})
+	select {
+	case l.commands <- func(n *nodeState) { defer close(done); f(n) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
