@@ -38,6 +38,7 @@ var variables = map[string]string{
 	"external-services":   "AWS_EXTERNAL_SERVICE_CIDRS",
 	"connection-mark":     "AWS_VPC_K8S_CNI_CONNMARK",
 	"configure-rp-filter": "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
+	"bandwidth":           "ENABLE_BANDWIDTH_PLUGIN",
 	"disable-early-demux": "DISABLE_TCP_EARLY_DEMUX",
 }
 
@@ -48,6 +49,8 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory of the address records")
 	f.StringVar(&c.SpoolDir, "spool-dir", c.SpoolDir, "directory where the plugin leaves releases while the agent is away")
 	f.StringVar(&c.CNIConfDir, "cni-conf-dir", c.CNIConfDir, "directory for the network configuration list; empty: do not write it")
+	f.StringVar(&c.CNIBinDir, "cni-bin-dir", c.CNIBinDir, "directory of the CNI plugins; portmap, if it is there, gives pods their host ports")
+	f.BoolVar(&c.Bandwidth, "bandwidth", c.Bandwidth, "let the plugin bandwidth of that directory limit pods by their annotations")
 	f.IntVar(&c.WarmAddresses, "warm-addresses", c.WarmAddresses, "free addresses to keep ready")
 	f.IntVar(&c.MaxENIs, "max-enis", c.MaxENIs, "most ENIs of the instance; 0: what its type allows")
 	f.DurationVar(&c.CoolDown, "cool-down", c.CoolDown, "rest of a released address before another pod may have it")

@@ -51,6 +51,7 @@ func TestVariables(t *testing.T) {
 		{"AWS_VPC_K8S_CNI_CONNMARK", "0x100", func(c *agent.Config) { c.Datapath.BoundMark = 0x100 }},
 		{"AWS_VPC_K8S_CNI_CONNMARK", "256", func(c *agent.Config) { c.Datapath.BoundMark = 0x100 }},
 		{"AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER", "false", func(c *agent.Config) { c.Datapath.ConfigureRPFilter = false }},
+		{"ENABLE_BANDWIDTH_PLUGIN", "true", func(c *agent.Config) { c.Bandwidth = true }},
 		{"DISABLE_TCP_EARLY_DEMUX", "true", func(c *agent.Config) { c.Datapath.NoEarlyDemux = true }},
 	} {
 		t.Run(tt.variable+"="+tt.value, func(t *testing.T) {
@@ -113,6 +114,8 @@ func TestWrongOptions(t *testing.T) {
 		{nil, []string{"--native", "10.0.0.0/8"}, "must be routes or vpc"},
 		{nil, []string{"--native-cidrs", "10.0.0.0"}, "native prefix"},
 		{nil, []string{"--native-cidrs", "fd00::/8"}, "fd00::/8"},
+		{map[string]string{"ENABLE_BANDWIDTH_PLUGIN": "10M"}, nil, "ENABLE_BANDWIDTH_PLUGIN"},
+		{nil, []string{"--cni-bin-dir", "bin"}, `cni bin dir "bin"`},
 		{nil, []string{"--vpc-poll", "1ms"}, "vpc poll 1ms"},
 	} {
 		t.Run(tt.want, func(t *testing.T) {

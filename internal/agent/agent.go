@@ -35,6 +35,13 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	plugins, absent, err := chain(cfg)
+	if err != nil {
+		return err
+	}
+	if absent != "" {
+		log.Info("pods have no host ports: the plugin is not installed", "path", absent)
+	}
 	k, err := kernel.Open()
 	if err != nil {
 		return err
@@ -49,7 +56,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 
-	a := &assembly{cfg: cfg, out: out, log: log}
+	a := &assembly{cfg: cfg, out: out, log: log, plugins: plugins}
 	if err := a.learn(ctx); err != nil {
 		return err
 	}
@@ -88,6 +95,7 @@ type assembly struct {
 	out Outside
 	log *slog.Logger
 
+	plugins []map[string]any // of the network configuration list
 	self    identity
 	cloud   *ec2.Client
 	enis    []vpc.ENI
@@ -172,7 +180,7 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNetConf(a.cfg); err != nil {
+	if err := writeNetConf(a.cfg, a.plugins); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	watcher, err := kernel.Watch(n.kernel)

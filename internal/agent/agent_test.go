@@ -101,9 +101,13 @@ func TestCoolDownOfZeroIsNone(t *testing.T) {
 
 func TestWriteNetConf(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cni", "net.d") // made where it is missing
-	c := Config{CNIConfDir: dir, Socket: "/run/a.sock", SpoolDir: "/run/spool"}
+	c := Config{CNIConfDir: dir, CNIBinDir: t.TempDir(), Socket: "/run/a.sock", SpoolDir: "/run/spool"}
+	plugins, _, err := chain(c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range 2 { // an agent that starts again replaces it
-		if err := writeNetConf(c); err != nil {
+		if err := writeNetConf(c, plugins); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,22 +134,78 @@ func TestWriteNetConf(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("list (-want +got):\n%s", d)
 	}
-	if err := writeNetConf(Config{}); err != nil {
+	if err := writeNetConf(Config{}, nil); err != nil {
 		t.Errorf("no directory means that none is written: %v", err)
 	}
 	file := filepath.Join(dir, "10-fairway.conflist")
-	if err := writeNetConf(Config{CNIConfDir: file}); err == nil || !strings.Contains(err.Error(), file) {
+	if err := writeNetConf(Config{CNIConfDir: file}, nil); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("a directory that is a file: %v, want an error that names it", err)
 	}
 	taken := filepath.Join(t.TempDir(), "taken")
 	if err := os.MkdirAll(filepath.Join(taken, netConfName, "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeNetConf(Config{CNIConfDir: taken}); err == nil {
+	if err := writeNetConf(Config{CNIConfDir: taken}, nil); err == nil {
 		t.Error("a directory in the list's place: no error")
 	}
 	if left, err := fs.Glob(os.DirFS(taken), ".fairway-*"); err != nil || len(left) != 0 {
 		t.Errorf("left behind after a failure: %v (%v)", left, err)
+	}
+}
+
+// TestChain: what runs after our plugin, by what is installed and asked for.
+func TestChain(t *testing.T) {
+	const portmap, bandwidth = "portmap", "bandwidth"
+	for _, tt := range []struct {
+		name      string
+		installed []string
+		bandwidth bool
+		want      []string
+		absent    string // the plugin that is left out
+		err       string // names this one
+	}{
+		{"nothing installed", nil, false, nil, portmap, ""},
+		{"host ports", []string{portmap}, false, []string{portmap}, "", ""},
+		{"bandwidth not asked for", []string{portmap, bandwidth}, false, []string{portmap}, "", ""},
+		{"both", []string{portmap, bandwidth}, true, []string{portmap, bandwidth}, "", ""},
+		{"bandwidth alone", []string{bandwidth}, true, []string{bandwidth}, portmap, ""},
+		{"bandwidth missing", []string{portmap}, true, nil, "", bandwidth},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Default()
+			c.CNIBinDir, c.Bandwidth = t.TempDir(), tt.bandwidth
+			for _, name := range tt.installed {
+				if err := os.WriteFile(filepath.Join(c.CNIBinDir, name), nil, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			plugins, absent, err := chain(c)
+			if tt.err != "" {
+				if path := filepath.Join(c.CNIBinDir, tt.err); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+					t.Errorf("error %v, want one that names %s", err, path)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []map[string]any{{"type": "fairway-cni", "socket": c.Socket, "spool": c.SpoolDir}}
+			for _, name := range tt.want {
+				want = append(want, map[string]map[string]any{
+					portmap:   {"type": "portmap", "capabilities": map[string]bool{"portMappings": true}, "snat": true},
+					bandwidth: {"type": "bandwidth", "capabilities": map[string]bool{"bandwidth": true}},
+				}[name])
+			}
+			if d := cmp.Diff(want, plugins); d != "" {
+				t.Errorf("plugins (-want +got):\n%s", d)
+			}
+			if tt.absent != "" {
+				tt.absent = filepath.Join(c.CNIBinDir, tt.absent)
+			}
+			if absent != tt.absent {
+				t.Errorf("left out: %q, want %q", absent, tt.absent)
+			}
+		})
 	}
 }
 

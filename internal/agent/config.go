@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
@@ -20,6 +21,8 @@ type Config struct {
 	StateDir   string // holds the address records
 	SpoolDir   string // where the plugin leaves what it could not deliver
 	CNIConfDir string // where the network configuration list is written; empty: it is not
+	CNIBinDir  string // where the programs of the plugins after ours are looked for
+	Bandwidth  bool   // ENABLE_BANDWIDTH_PLUGIN: the plugin of bandwidth runs after ours
 
 	WarmAddresses int           // free addresses to keep ready
 	MaxENIs       int           // 0: what the instance type allows
@@ -41,6 +44,7 @@ func Default() Config {
 		StateDir:      "/run/fairway/addresses",
 		SpoolDir:      "/run/fairway/spool",
 		CNIConfDir:    "/etc/cni/net.d",
+		CNIBinDir:     "/opt/cni/bin",
 		WarmAddresses: ipam.DefaultWarmAddresses,
 		CoolDown:      ipam.DefaultCoolDown,
 		// Within it EC2 usually attaches an ENI; the runtime's own limit for
@@ -58,6 +62,8 @@ func Default() Config {
 // Validate names every setting that cannot be.
 func (c Config) Validate() error {
 	switch {
+	case !filepath.IsAbs(c.CNIBinDir):
+		return fmt.Errorf("cni bin dir %q: must be an absolute path", c.CNIBinDir)
 	case c.WarmAddresses < 0:
 		return fmt.Errorf("warm addresses %d: must not be negative", c.WarmAddresses)
 	case c.MaxENIs < 0:

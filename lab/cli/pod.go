@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -25,29 +26,11 @@ type Pod struct {
 }
 
 func podCommand(o *options) *cobra.Command {
-	var parallel int
 	root := &cobra.Command{
 		Use:   "pod",
 		Short: "Make pods as a container runtime does: a namespace each, and the CNI plugin",
 	}
 	group(root)
-	add := &cobra.Command{
-		Use:   "add INSTANCE POD...",
-		Short: "Make pods in an instance; the name POD{1..9} stands for several",
-		Example: `  fairway-lab pod add node-a web
-  fairway-lab pod add node-a 'p{1..14}' --parallel 4`,
-		Args: arguments(cobra.MinimumNArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			names, err := expand(args[1:])
-			if err != nil {
-				return err
-			}
-			pods, err := o.pods(cmd.Context(), args[0], append([]string{"add", fmt.Sprintf("--parallel=%d", parallel), "--"}, names...))
-			return errors.Join(err, o.printPods(pods))
-		},
-	}
-	add.Flags().IntVar(&parallel, "parallel", 1, "how many at a time")
-	o.outputFlag(add)
 	list := &cobra.Command{
 		Use:     "list [INSTANCE]",
 		Short:   "List the pods of an instance, or of all",
@@ -62,7 +45,7 @@ func podCommand(o *options) *cobra.Command {
 		},
 	}
 	o.outputFlag(list)
-	root.AddCommand(add, list,
+	root.AddCommand(podAddCommand(o), list,
 		&cobra.Command{
 			Use:     "del INSTANCE POD...",
 			Short:   "Delete pods; one that is not there is no error",
@@ -118,6 +101,36 @@ CNI plugin the attachments of containers that are not there any more.`,
 			},
 		})
 	return root
+}
+
+func podAddCommand(o *options) *cobra.Command {
+	var parallel int
+	var asked capabilities
+	add := &cobra.Command{
+		Use:   "add INSTANCE POD...",
+		Short: "Make pods in an instance; the name POD{1..9} stands for several",
+		Example: `  fairway-lab pod add node-a web
+  fairway-lab pod add node-a 'p{1..14}' --parallel 4
+  fairway-lab pod add node-a web --host-port 8080:80`,
+		Args: arguments(cobra.MinimumNArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			names, err := expand(args[1:])
+			if err != nil {
+				return err
+			}
+			flags, err := asked.arguments()
+			if err != nil {
+				return err
+			}
+			argv := slices.Concat([]string{"add", fmt.Sprintf("--parallel=%d", parallel)}, flags, []string{"--"}, names)
+			pods, err := o.pods(cmd.Context(), args[0], argv)
+			return errors.Join(err, o.printPods(pods))
+		},
+	}
+	add.Flags().IntVar(&parallel, "parallel", 1, "how many at a time")
+	asked.register(add)
+	o.outputFlag(add)
+	return add
 }
 
 // maxExpansion bounds how many names one argument may stand for.

@@ -26,10 +26,17 @@ type reply struct {
 // runtimeCommand is the half of `pod` that runs inside an instance.
 func runtimeCommand(o *options) *cobra.Command {
 	var parallel int
+	var asked string // capabilities of new pods, JSON
 	root := &cobra.Command{Use: "runtime", Hidden: true, Short: "Make pods here (for fairway-lab itself)"}
 	verb := func(use string, f func(context.Context, *runtime.Runtime, []string) ([]runtime.Pod, error)) *cobra.Command {
 		return &cobra.Command{Use: use, RunE: func(cmd *cobra.Command, args []string) error {
-			pods, err := f(cmd.Context(), o.runtime(), args)
+			var given map[string]any
+			if asked != "" {
+				if err := json.Unmarshal([]byte(asked), &given); err != nil {
+					return fmt.Errorf("%w: capabilities: %w", ErrUsage, err)
+				}
+			}
+			pods, err := f(cmd.Context(), o.runtime(given), args)
 			r := reply{Pods: pods}
 			if err != nil {
 				r.Error = err.Error()
@@ -41,6 +48,7 @@ func runtimeCommand(o *options) *cobra.Command {
 		return o.addPods(ctx, r, names, parallel)
 	})
 	add.Flags().IntVar(&parallel, "parallel", 1, "")
+	add.Flags().StringVar(&asked, "capabilities", "", "")
 	root.AddCommand(add,
 		verb("del", func(ctx context.Context, r *runtime.Runtime, names []string) ([]runtime.Pod, error) {
 			var errs []error
@@ -59,7 +67,7 @@ func runtimeCommand(o *options) *cobra.Command {
 		&cobra.Command{Use: "exec", Args: cobra.MinimumNArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
 			c := exec.CommandContext(cmd.Context(), args[1], args[2:]...)
 			c.Stdin, c.Stdout, c.Stderr = o.Stdin, o.Stdout, o.Stderr
-			err := o.runtime().Exec(args[0], c)
+			err := o.runtime(nil).Exec(args[0], c)
 			var exit *exec.ExitError
 			if errors.As(err, &exit) && exit.ExitCode() >= 0 {
 				return &ExitError{exit.ExitCode()}
@@ -69,8 +77,11 @@ func runtimeCommand(o *options) *cobra.Command {
 	return root
 }
 
-func (o *options) runtime() *runtime.Runtime {
-	return runtime.New(runtime.Config{BinDirs: append(append([]string(nil), o.BinDirs...), "/opt/cni/bin")})
+func (o *options) runtime(capabilities map[string]any) *runtime.Runtime {
+	return runtime.New(runtime.Config{
+		BinDirs:      append(append([]string(nil), o.BinDirs...), "/opt/cni/bin"),
+		Capabilities: capabilities,
+	})
 }
 
 // addPods waits for the network first, as long as a kubelet's node is not ready.

@@ -83,6 +83,8 @@ func (p Pod) runtimeConf() *libcni.RuntimeConf {
 		ContainerID: p.ID,
 		NetNS:       p.NetNS,
 		IfName:      p.IfName,
+		// libcni gives each plugin those that its configuration names.
+		CapabilityArgs: p.Capabilities,
 		Args: [][2]string{ // in containerd's order
 			{"IgnoreUnknown", "1"},
 			{"K8S_POD_NAMESPACE", namespace},

@@ -68,6 +68,11 @@ type Config struct {
 	StateDir   string   // /run/fairway-lab-runtime
 	NetNSDir   string   // /run/netns
 	CacheDir   string   // StateDir/cache: libcni's own default is not an instance's own
+
+	// Capabilities is what a pod that is added gives the plugins which ask for
+	// it, by the names and in the form of CNI's conventions: portMappings,
+	// bandwidth. Empty: nothing.
+	Capabilities map[string]any
 }
 
 // Pod is one pod as its record has it.
@@ -80,6 +85,8 @@ type Pod struct {
 	IfName    string         `json:"ifname"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Created   time.Time      `json:"created"`
+	// Capabilities is what it was added with: Config.Capabilities.
+	Capabilities map[string]any `json:"capabilities,omitempty"`
 	// Ready is false while the pod is being made, and for ever where that was
 	// interrupted, or failed and could not be undone. Such a pod can only be deleted.
 	Ready bool `json:"ready"`
@@ -147,6 +154,7 @@ func (r *Runtime) Add(ctx context.Context, name string) (Pod, error) {
 	}
 	defer unlock()
 	pod := newPod(name, r.config.NetNSDir, list.Name)
+	pod.Capabilities = r.config.Capabilities
 	if err := r.create(pod); err != nil {
 		if errors.Is(err, ErrExists) {
 			err = fmt.Errorf("add pod %s: %w: delete it first", name, err)

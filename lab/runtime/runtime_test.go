@@ -60,6 +60,7 @@ type call struct {
 	InUse   []json.RawMessage // of GC
 	Prev    bool              // a previous result was given
 	Label   string            // of the configuration
+	Asked   string            // runtimeConfig: of the capabilities, those that the configuration names
 }
 
 // plugin logs each call, and does what the configuration's "directory" says:
@@ -72,6 +73,7 @@ func plugin(command string) int {
 		Label      string            `json:"label"`
 		Prev       json.RawMessage   `json:"prevResult"`
 		InUse      []json.RawMessage `json:"cni.dev/valid-attachments"`
+		Asked      json.RawMessage   `json:"runtimeConfig"`
 	}
 	stdin, err := io.ReadAll(os.Stdin)
 	if err == nil {
@@ -82,7 +84,7 @@ func plugin(command string) int {
 	}
 	c := call{
 		Command: command, ID: os.Getenv("CNI_CONTAINERID"), IfName: os.Getenv("CNI_IFNAME"), Args: os.Getenv("CNI_ARGS"),
-		NetNS: os.Getenv("CNI_NETNS"), InUse: conf.InUse, Prev: conf.Prev != nil, Label: conf.Label,
+		NetNS: os.Getenv("CNI_NETNS"), InUse: conf.InUse, Prev: conf.Prev != nil, Label: conf.Label, Asked: string(conf.Asked),
 	}
 	if c.NetNS != "" {
 		if c.Links, err = linksIn(c.NetNS); err != nil {
@@ -249,6 +251,33 @@ func (n *node) add(name string) Pod {
 		n.t.Fatal(err)
 	}
 	return pod
+}
+
+// TestCapabilities: what a pod asks of a capability reaches the plugin that names
+// it, in each command, also from a runtime that knows the pod by its record only.
+func TestCapabilities(t *testing.T) {
+	n := newNode(t)
+	n.write("conf/10-test.conflist", fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "testnet",
+		"plugins": [{"type": "testcni", "directory": %q, "capabilities": {"portMappings": true}}]}`, n.dir))
+	known := n.config
+	n.config.Capabilities = map[string]any{"portMappings": []int{1, 2}, "bandwidth": 3}
+	n.add("web")
+	n.Runtime = New(known)
+	n.add("plain")
+	for _, name := range []string{"web", "plain"} {
+		if err := errors.Join(n.Check(t.Context(), name), n.Del(t.Context(), name)); err != nil {
+			t.Error(err)
+		}
+	}
+	var got []string
+	for _, c := range n.calls() {
+		got = append(got, c.Command+" "+c.Asked)
+	}
+	const asked = `{"portMappings":[1,2]}`
+	want := []string{"ADD " + asked, "ADD ", "CHECK " + asked, "DEL " + asked, "CHECK ", "DEL "}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("calls (-want +got):\n%s", d)
+	}
 }
 
 func TestAddDel(t *testing.T) {

@@ -118,6 +118,10 @@ func (w *routeWriter) queue(c diff.Change) error {
 		return w.kernel.writeSysctl(o)
 	case node.Link:
 		index, err := w.device(o.Name)
+		if old, ok := c.Old.(node.Link); ok && old.MAC == o.MAC {
+			// Writing a device's MAC, the same one too, takes its neighbours away.
+			o.MAC = ""
+		}
 		w.add(linkSettings(index, o), nil)
 		return err
 	case node.Address:
