@@ -398,8 +398,11 @@ func TestNeighbours(t *testing.T) {
 // TestLikeIP compares with iproute2's own output, where the machine has it.
 func TestLikeIP(t *testing.T) {
 	ip, err := exec.LookPath("ip")
+	if err == nil {
+		err = exec.Command(ip, "-V").Run() // one that is there and does not run is none
+	}
 	if err != nil {
-		t.Skip("needs iproute2, to compare with")
+		t.Skipf("needs iproute2, to compare with: %v", err)
 	}
 	h := newHost(t)
 	h.furnish()

@@ -31,8 +31,8 @@ var tools = []struct {
 // none of its own.
 var netfilterTools = sync.OnceValue(func() error {
 	for _, tool := range tools {
-		if _, err := exec.LookPath(tool.program); err == nil {
-			continue
+		if exec.Command(tool.program, "--version").Run() == nil {
+			continue // one that is there and does not run is none
 		}
 		root, err := unpacked(tool.pkg)
 		if err != nil {
