@@ -141,7 +141,7 @@ func (a apt) run(program string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// download gets the package and what it needs, as far as it is not installed.
+// download gets the package, and what it needs as far as that is not installed.
 func (a apt) download(pkg string) error {
 	out, err := a.run("apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
 		"--no-breaks", "--no-replaces", "--no-enhances", pkg)
@@ -155,7 +155,7 @@ func (a apt) download(pkg string) error {
 			continue
 		}
 		status, err := a.run("dpkg-query", "--show", "--showformat=${db:Status-Status}", name)
-		if err != nil || status != "installed" {
+		if name == pkg || err != nil || status != "installed" {
 			command = append(command, name)
 		}
 	}
