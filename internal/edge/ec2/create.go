@@ -133,8 +133,10 @@ func (c *Client) onceKnown(ctx context.Context, call func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
 		case <-time.After(pause):
+		}
+		if ctx.Err() != nil { // also where both were ready
+			return errors.Join(err, ctx.Err())
 		}
 	}
 	return call()
