@@ -26,6 +26,7 @@ import (
 
 	"github.com/fairway-cni/fairway/bench/add"
 	"github.com/fairway-cni/fairway/bench/apply"
+	"github.com/fairway-cni/fairway/bench/ec2"
 	"github.com/fairway-cni/fairway/bench/fabric"
 	"github.com/fairway-cni/fairway/bench/packet"
 	"github.com/fairway-cni/fairway/bench/result"
@@ -63,6 +64,15 @@ var benches = []bench{{
 	name: "fabric", what: "packets through a VPC's rules, beside plain routing, and the start of 50 instances; takes two minutes",
 	run: func(ctx context.Context, _ place) (result.Report, error) {
 		f, err := fabric.Run(ctx, fabric.Env{Progress: os.Stderr}, os.Stdout)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
+}, {
+	name: "ec2", what: "the lab's EC2 with 10,000 network interfaces, by the AWS SDK over a socket; takes half a minute",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := ec2.Run(ctx, ec2.Env{Progress: os.Stderr}, os.Stdout)
 		if err != nil {
 			return result.Report{}, err
 		}

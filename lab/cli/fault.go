@@ -21,12 +21,12 @@ import (
 func faultCommand(o *options) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fault",
-		Short: "Make the network go wrong: loss, delay, reordering, links down, zones cut off",
+		Short: "Make things go wrong: the network, EC2's API, instance metadata",
 		Long: `Faults are the lab's own and on top of the VPC's rules. They stay until fault
-clear or the end of the lab. What they drop is counted for the ENI: FAULT,
-LINK_DOWN, PARTITION.`,
+clear or the end of the lab. What they drop of packets is counted for the ENI:
+FAULT, LINK_DOWN, PARTITION.`,
 	}
-	root.AddCommand(faultSetCommand(o), faultPartitionCommand(o), faultListCommand(o), faultClearCommand(o))
+	root.AddCommand(faultSetCommand(o), faultPartitionCommand(o), faultEC2Command(o), faultIMDSCommand(o), faultTakeCommand(o), faultListCommand(o), faultClearCommand(o))
 	return root
 }
 
@@ -121,7 +121,7 @@ func samePartition(a, b fabric.Partition) bool {
 func faultListCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "Show the faults, and what they did to packets",
+		Short:   "Show the faults, and what they did to packets and calls",
 		Example: `  fairway-lab fault list -o json`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -159,15 +159,23 @@ func (o *options) printFaults(s world.Status, f world.FaultStatus) error {
 	for _, p := range f.Partitions {
 		fmt.Fprintf(t, "partition\t%s\tfrom %s\n", p.A, cmp.Or(p.B, "all other zones"))
 	}
+	if err := t.Flush(); err != nil { // tables of their own
+		return err
+	}
+	printEC2Faults(t, s, f.EC2Faults)
 	return t.Flush()
 }
 
 func faultClearCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use:   "clear [eni ENI|INSTANCE/DEVICE | partition ZONE [ZONE]]",
-		Short: "End all faults, those of an ENI, or a partition",
+		Use:   "clear [eni ENI|INSTANCE/DEVICE | partition ZONE [ZONE] | ec2 [ACTION] | outage | imds INSTANCE]",
+		Short: "End all faults, or one of them",
+		Long: `End all faults, or those of an ENI, a partition, those of an action of EC2's API
+or of all actions, the API's outage, or what is wrong with the metadata service
+of an instance.`,
 		Example: `  fairway-lab fault clear
   fairway-lab fault clear eni node-a/ens5
+  fairway-lab fault clear ec2 CreateNetworkInterface
   fairway-lab fault clear partition eu-west-1a eu-west-1b`,
 		Args: arguments(func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -175,15 +183,16 @@ func faultClearCommand(o *options) *cobra.Command {
 				return nil
 			case len(args) > 1 && len(args) < 4 && args[0] == "partition":
 				return nil
+			case len(args) < 3 && args[0] == "ec2", len(args) == 1 && args[0] == "outage", len(args) == 2 && args[0] == "imds":
+				return nil
 			}
-			return errors.New("want nothing, eni and an ENI, or partition and zones")
+			return errors.New("want nothing, eni and an ENI, partition and zones, ec2 and an action, outage, or imds and an instance")
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || args[0] != "eni" && args[0] != "partition" {
+				return o.clearEC2(cmd.Context(), args)
+			}
 			return o.changeFaults(cmd.Context(), func(s world.Status, f *fabric.Faults) error {
-				if len(args) == 0 {
-					*f = fabric.Faults{}
-					return nil
-				}
 				if args[0] == "eni" {
 					id, err := findENI(s, args[1])
 					if err != nil {

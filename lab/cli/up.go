@@ -82,6 +82,9 @@ func (o *options) load(file string) (*world.World, error) {
 		if w, err = world.Parse(file, data); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 		}
+		if err := w.ReadPolicies(os.ReadFile); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+		}
 	}
 	if o.name != "" {
 		w.Name = o.name

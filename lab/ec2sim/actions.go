@@ -22,7 +22,7 @@ var actions = map[string]action{
 	"AssignPrivateIpAddresses":        noDryRun(act(parseAssign, assignPrivateIPs, renderAssigned)),
 	"UnassignPrivateIpAddresses":      noDryRun(act(parseUnassign, unassignPrivateIPs, renderDone)),
 	"RunInstances":                    act(parseRun, runInstances, renderRun),
-	"TerminateInstances":              act(parseTerminate, terminateInstances, renderTerminate),
+	"TerminateInstances":              act(parseTerminate, terminateInstances, renderPower),
 	"DescribeInstances":               act(queryBy("InstanceId"), describeInstances, renderInstances),
 	"DescribeInstanceTypes":           act(queryBy("InstanceType"), describeInstanceTypes, renderTypes),
 	"DescribeAvailabilityZones":       act(parseZones, describeZones, renderZones),
@@ -108,6 +108,28 @@ var actions = map[string]action{
 	"GetTransitGatewayRouteTableAssociations":    act(parseHubSearch, hubTies(associatedSpokes), renderAssociations),
 	"GetTransitGatewayRouteTablePropagations":    act(parseHubSearch, hubTies(propagatingSpokes), renderPropagations),
 
+	"DescribeVpcAttribute":              act(parseVPCAttribute, describeVPCAttribute, renderVPCAttribute),
+	"ModifyVpcAttribute":                noDryRun(act(parseModifyVPC, modifyVPCAttribute, renderDone)),
+	"DescribeNetworkInterfaceAttribute": act(parseENIAttribute, describeENIAttribute, renderENIAttribute),
+	"ResetNetworkInterfaceAttribute":    act(parseResetENI, resetENIAttribute, renderDone),
+	"ModifyInstanceMetadataOptions":     act(parseMetadataOptions, modifyMetadataOptions, renderMetadataOptions),
+	"ModifyInstanceAttribute":           act(parseModifyInstance, modifyInstance, renderDone),
+	"DescribeAccountAttributes":         act(parseAccountAttributes, describeAccountAttributes, renderAccountAttributes),
+	"GetSecurityGroupsForVpc":           act(parseGroupsForVPC, getGroupsForVPC, renderGroupsForVPC),
+
+	"StopInstances":          act(parseStop, stopInstances, renderPower),
+	"StartInstances":         act(parsePower, startInstances, renderPower),
+	"RebootInstances":        act(parsePower, rebootInstances, renderDone),
+	"DescribeInstanceStatus": act(parseStatus, describeStatus, renderStatus),
+
+	"CreateSubnetCidrReservation": act(parseCreateReservation, createReservation, renderReservation),
+	"DeleteSubnetCidrReservation": act(parseDeleteReservation, deleteReservation, renderDeletedReservation),
+	"GetSubnetCidrReservations":   act(parseReservations, getReservations, renderReservations),
+
+	"AssociateTrunkInterface":            act(parseAssociateTrunk, associateTrunk, renderTrunk),
+	"DisassociateTrunkInterface":         act(parseDisassociateTrunk, disassociateTrunk, renderUntied),
+	"DescribeTrunkInterfaceAssociations": act(queryBy("AssociationId"), describeTrunks, renderTrunks),
+
 	"CreateFlowLogs":   act(parseCreateFlowLogs, createFlowLogs, renderFlowLogsMade),
 	"DeleteFlowLogs":   act(parseDeleteFlowLogs, deleteFlowLogs, renderFlowLogsDeleted),
 	"DescribeFlowLogs": act(queryBy("FlowLogId"), describeFlowLogs, renderFlowLogs),
@@ -156,8 +178,12 @@ func parseCreateGroup(f form) CreateSecurityGroupInput {
 }
 
 func parseCreateENI(f form) CreateNetworkInterfaceInput {
-	f.in("InterfaceType").choice("interface")
+	sort := f.in("InterfaceType").choice(TypeInterface, TypeTrunk, TypeBranch)
+	if sort == TypeInterface {
+		sort = "" // that is what the rest are
+	}
 	return CreateNetworkInterfaceInput{
+		Type:     sort,
 		SubnetID: f.in("SubnetId").text(), Description: f.in("Description").text(),
 		Groups: f.in("SecurityGroupId").texts(), Addresses: f.addressing(),
 		Tracking: parseTracking(f.in("ConnectionTrackingSpecification")),

@@ -119,7 +119,7 @@ func allocateAddress(s *state, in AllocateAddressInput) (Address, error) {
 	}
 	a := Address{ID: s.newID(kindAddress.prefix), Region: s.region, PublicIP: public, Tags: maps.Clone(in.Tags)}
 	s.addresses.insert(s.nextRow(), a.ID, a)
-	return a, nil
+	return a, s.elasticQuota()
 }
 
 // ReleaseAddressInput names an elastic address to give back.

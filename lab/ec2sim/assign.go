@@ -66,6 +66,9 @@ func assignPrivateIPs(s *state, in AssignPrivateIPAddressesInput) (Assigned, err
 		return Assigned{}, err
 	}
 	s.enis.put(e.ID, after)
+	if err := s.checkUsage(e.VPCID); err != nil {
+		return Assigned{}, err
+	}
 	out := Assigned{ID: e.ID, Addresses: after.Secondary[len(e.Secondary):], Prefixes: after.Prefixes[len(e.Prefixes):]}
 	if len(in.Addresses) > 0 {
 		out.Addresses = in.Addresses // with those it had already

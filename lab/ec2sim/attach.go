@@ -3,6 +3,7 @@ package ec2sim
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 )
@@ -17,7 +18,8 @@ type AttachNetworkInterfaceInput struct {
 	DeviceIndex, CardIndex  int
 }
 
-// AttachNetworkInterface puts an ENI on a running instance in its zone.
+// AttachNetworkInterface puts an ENI on an instance in its zone, which runs or
+// is stopped.
 func (c *Cloud) AttachNetworkInterface(in AttachNetworkInterfaceInput) (Attachment, error) {
 	return call(c, in, attachNetworkInterface)
 }
@@ -34,10 +36,10 @@ func attachNetworkInterface(s *state, in AttachNetworkInterfaceInput) (Attachmen
 	if err != nil {
 		return Attachment{}, err
 	}
-	if i.State != StateRunning {
-		return Attachment{}, fail("IncorrectState", "Instance '%s' is not 'running'.", i.ID)
+	if i.State != StateRunning && i.State != StateStopped {
+		return Attachment{}, fail("IncorrectState", "Instance '%s' is not 'running' or 'stopped'.", i.ID)
 	}
-	return s.attach(e, i, Attachment{DeviceIndex: in.DeviceIndex, CardIndex: in.CardIndex})
+	return s.attach(e, i, s.late(Attachment{DeviceIndex: in.DeviceIndex, CardIndex: in.CardIndex}))
 }
 
 // attach puts an ENI on an instance, at the device and card index of a, within
@@ -52,6 +54,9 @@ func (s *state) attach(e NetworkInterface, i Instance, a Attachment) (Attachment
 	if err := s.checkPlace(i, a); err != nil {
 		return a, err
 	}
+	if err := s.checkTrunk(e, i); err != nil {
+		return a, err
+	}
 	limits := s.limitsOf(i.ID)
 	if len(e.Prefixes) > 0 && !limits.PrefixCapable() {
 		return a, prefixUnsupported(i.Type)
@@ -61,9 +66,10 @@ func (s *state) attach(e NetworkInterface, i Instance, a Attachment) (Attachment
 			"Address count %d on interface-%s exceeds the limit for %s", e.slots(), e.ID, i.Type)
 	}
 	a.ID, a.InstanceID, a.At, a.Status = s.newID(kindAttachment.prefix), i.ID, s.now, StatusAttached
-	if s.cfg.Devices {
+	if (s.cfg.Devices || !a.Until.IsZero()) && i.State != StateStopped {
 		a.Status = StatusAttaching
 	}
+	s.expect(e.ID, a)
 	e.Attachment, e.Status = &a, StatusInUse
 	s.enis.put(e.ID, e)
 	s.attachments.insert(s.nextRow(), a.ID, e.ID)
@@ -75,7 +81,7 @@ func (s *state) attach(e NetworkInterface, i Instance, a Attachment) (Attachment
 			cmp.Compare(ex.Attachment.DeviceIndex, ey.Attachment.DeviceIndex))
 	})
 	s.instances.put(i.ID, i)
-	return a, nil
+	return a, s.checkUsage(e.VPCID)
 }
 
 // checkPlace refuses a device index that is taken, a card that the instance's
@@ -139,8 +145,10 @@ func detachNetworkInterface(s *state, in DetachNetworkInterfaceInput) (struct{},
 		return none, nil
 	case a.Status != StatusAttached && !in.Force:
 		return none, fail("IncorrectState", "Attachment '%s' is not 'attached' but '%s'.", a.ID, a.Status)
-	case s.cfg.Devices:
-		a.Status = StatusDetaching
+	case s.cfg.Devices || s.cfg.Attach > 0:
+		a = s.late(a)
+		a.Status, a.DeviceAt = StatusDetaching, time.Time{}
+		s.expect(e.ID, a)
 		e.Attachment = &a
 		s.enis.put(e.ID, e)
 	default:
@@ -172,24 +180,23 @@ func (s *state) detach(e NetworkInterface) NetworkInterface {
 }
 
 // DeviceAttached reports that the device of an attachment, in whichever region,
-// is in the instance. For one that is no longer attaching it says nothing new.
+// is in the instance. For one that is no longer attaching, or not attached
+// before a certain time, it says nothing new.
 func (c *Cloud) DeviceAttached(attachmentID string) error {
 	return report(c, attachmentID, hasAttachment(attachmentID), func(s *state, id string) error {
 		e, err := s.findAttached(id)
-		if err != nil || e.Attachment.Status != StatusAttaching {
+		if err != nil || e.Attachment.Status != StatusAttaching || e.Attachment.Until.After(s.now) {
 			return err
 		}
-		a := *e.Attachment
-		a.Status = StatusAttached
-		e.Attachment = &a
-		s.enis.put(e.ID, e)
+		s.attached(e)
 		return nil
 	})
 }
 
 // DeviceDetached reports that the device of a detaching attachment has left
-// the instance; the ENI is then available. It is an error while nobody asked
-// for that.
+// the instance; the ENI is then available, unless it is not to be so before a
+// certain time: then the report is to be made again. It is an error while nobody
+// asked for that.
 func (c *Cloud) DeviceDetached(attachmentID string) error {
 	return report(c, attachmentID, hasAttachment(attachmentID), func(s *state, id string) error {
 		e, err := s.findAttached(id)
@@ -198,6 +205,9 @@ func (c *Cloud) DeviceDetached(attachmentID string) error {
 		}
 		if e.Attachment.Status != StatusDetaching {
 			return fail("IncorrectState", "Attachment '%s' is not 'detaching' but '%s'.", id, e.Attachment.Status)
+		}
+		if e.Attachment.Until.After(s.now) {
+			return nil
 		}
 		s.detach(e)
 		return nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fairway-cni/fairway/lab/ec2sim/policy"
 )
 
 // Config is what a [Cloud] is made from.
@@ -16,6 +18,26 @@ type Config struct {
 	Now     func() time.Time // the only clock; the default is time.Now
 	Seed    uint64           // of identifiers and MAC addresses
 	Devices bool             // attachments and instances wait for reports of real devices
+
+	// IAM has every request over HTTP signed by an instance's role, which must
+	// have the right to make it; see [Cloud.Credentials].
+	IAM   bool
+	Roles map[string][]policy.Document // the policies of each role, by its name
+	// After is the only timer; the default is time.After. What waits by it is
+	// late on purpose.
+	After func(time.Duration) <-chan time.Time
+
+	// What follows makes a cloud less than ideal; each is off at zero. Requests
+	// over HTTP feel all of it, the methods only Attach and Quotas.
+
+	Throttle bool                     // token buckets of EC2's published sizes
+	Lag      time.Duration            // a request may meet the state of up to so long ago
+	Attach   time.Duration            // sets how long an attachment takes: see [Attachment]
+	Delay    time.Duration            // of every call that is carried out
+	Delays   map[string]time.Duration // by action, in place of Delay
+	Quotas   Quotas                   // of each region
+	Memory   time.Duration            // how far back [Cloud.SnapshotAt] sees; at least Lag
+	Chance   uint64                   // the seed of Lag and Attach
 }
 
 // Cloud is one account as seen from one of its regions. It is an [http.Handler]
@@ -25,6 +47,8 @@ type Config struct {
 type Cloud struct {
 	*account
 	region string
+	admin  bool          // see Administrator
+	stale  time.Duration // how old what this view sees is; set for one read
 }
 
 // account is what all views of a cloud share.
@@ -32,14 +56,10 @@ type account struct {
 	mu       sync.Mutex
 	state    *state
 	changed  chan struct{}
-	refusals map[string]refusal // by action
-	requests uint64             // served over HTTP, for their identifiers
-}
-
-// refusal is an injected error.
-type refusal struct {
-	err   *Error
-	times int // left; negative: without end
+	faults   faults
+	requests uint64 // served over HTTP, for their identifiers
+	buckets  map[bucketKey]bucket
+	calls    callLog
 }
 
 // New makes an empty cloud.
@@ -56,47 +76,22 @@ func New(cfg Config) *Cloud {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	a := &account{state: newState(cfg), changed: make(chan struct{}), refusals: map[string]refusal{}}
-	return &Cloud{a, cfg.Region}
+	if cfg.After == nil {
+		cfg.After = time.After
+	}
+	cfg.Memory = max(cfg.Memory, cfg.Lag)
+	a := &account{state: newState(cfg), changed: make(chan struct{}), buckets: map[bucketKey]bucket{}}
+	return &Cloud{account: a, region: cfg.Region}
 }
 
 // In is the same cloud seen from another region. Where the cloud does not have
 // it, every call is refused.
-func (c *Cloud) In(region string) *Cloud { return &Cloud{c.account, region} }
+func (c *Cloud) In(region string) *Cloud {
+	return &Cloud{account: c.account, region: region, admin: c.admin}
+}
 
 // Region is where the calls of this view are done.
 func (c *Cloud) Region() string { return c.region }
-
-// InjectError makes the next requests for an action over HTTP fail with err,
-// before anything about them is looked at but the action's name: times of
-// them, or all if times is negative. A nil err or zero times ends that.
-// Calls of the methods are not touched.
-func (c *Cloud) InjectError(action string, err *Error, times int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil || times == 0 {
-		delete(c.refusals, action)
-		return
-	}
-	injected := *err
-	c.refusals[action] = refusal{&injected, times}
-}
-
-// refuse gives the injected error for this request, if any, and counts it.
-func (c *Cloud) refuse(action string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r, ok := c.refusals[action]
-	if !ok {
-		return nil
-	}
-	if r.times--; r.times == 0 {
-		delete(c.refusals, action)
-	} else if r.times > 0 {
-		c.refusals[action] = r
-	}
-	return r.err
-}
 
 // Changed gives a channel that is closed at the next change after this call.
 func (c *Cloud) Changed() <-chan struct{} {
@@ -119,6 +114,7 @@ func callIn[In, Out any](c *Cloud, where func(*state) (string, error), in In, do
 	defer c.mu.Unlock()
 	var none Out
 	s := c.state
+	c.catchUp()
 	region, err := where(s)
 	if err != nil {
 		return none, err
@@ -127,18 +123,37 @@ func callIn[In, Out any](c *Cloud, where func(*state) (string, error), in In, do
 		return none, fail("AuthFailure", "Credential should be scoped to a valid region, not '%s'.", region)
 	}
 	s.regional = s.regions[region]
-	s.now = s.cfg.Now().UTC()
-	start := s.save()
-	out, err := do(s, in)
-	if err != nil {
-		s.rollback(start)
-		return none, err
+	var out Out
+	run := func() {
+		start := s.save()
+		if out, err = do(s, in); err != nil {
+			s.rollback(start)
+			out = none
+		}
 	}
-	if s.commit() {
-		close(c.changed)
-		c.changed = make(chan struct{})
+	if c.stale > 0 {
+		s.asOf(s.now.Add(-c.stale), run)
+		return out, err
 	}
-	return out, nil
+	run()
+	if s.commit(s.now) {
+		c.tell()
+	}
+	return out, err
+}
+
+// tell wakes those who wait for a change.
+func (a *account) tell() {
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// catchUp makes true what has become so by itself since the last call.
+func (a *account) catchUp() {
+	a.state.now = a.state.cfg.Now().UTC()
+	if a.state.ripen() {
+		a.tell()
+	}
 }
 
 // report is call for the owner of the devices, who need not know in which

@@ -139,7 +139,7 @@ var eniListing = listing[NetworkInterface]{
 		"description":                  one(func(e NetworkInterface) string { return e.Description }),
 		"mac-address":                  one(func(e NetworkInterface) string { return e.MAC.String() }),
 		"status":                       one(func(e NetworkInterface) string { return e.Status }),
-		"interface-type":               one(func(NetworkInterface) string { return "interface" }),
+		"interface-type":               one(NetworkInterface.typeName),
 		"source-dest-check":            one(func(e NetworkInterface) string { return strconv.FormatBool(e.SourceDestCheck) }),
 		"private-dns-name":             func(s *state, e NetworkInterface) []string { return []string{s.privateDNS(e.Primary)} },
 		"owner-id":                     ownerField[NetworkInterface],

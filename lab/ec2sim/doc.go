@@ -31,11 +31,25 @@
 // make the world so, report, wait on the channel. Reports may come late or
 // twice.
 //
+// # Worse than ideal
+//
+// By default calls succeed at once. [Config] can make them be throttled, late
+// and about an old state, attachments take time, and quotas hold: with a seed,
+// so that the same requests give the same run. docs/design/ec2sim.md says what of
+// it is known from AWS's pages and what is assumed.
+//
+// # In tests
+//
+// [Cloud.Transport] serves a client in memory, without root and sockets, and so
+// also under testing/synctest.
+//
 // # Concurrency
 //
 // One mutex guards everything; the package starts no goroutine, and its state
-// knows no clock but [Config].Now. Only the writer of large HTTP replies waits
-// on the real one, for a millisecond and outside the mutex (handler.go, settle).
+// knows no clock but [Config].Now: what is due is done by the next call that
+// comes. What waits does so outside the mutex, by [Config].After; only the
+// writer of large HTTP replies waits on the real clock, for a millisecond and
+// where there is a socket (handler.go, settle).
 // All methods are safe for concurrent use, and what they return is the caller's
 // own.
 //

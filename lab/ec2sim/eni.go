@@ -21,6 +21,7 @@ type Addressing struct {
 type CreateNetworkInterfaceInput struct {
 	SubnetID    string
 	Description string
+	Type        string   // [TypeTrunk], [TypeBranch]; empty: an ordinary one
 	Groups      []string // none: the VPC's default group
 	Addresses   Addressing
 	Tracking    ConnectionTracking
@@ -63,7 +64,7 @@ func makeENI(s *state, in CreateNetworkInterfaceInput) (NetworkInterface, error)
 		return NetworkInterface{}, err
 	}
 	e := NetworkInterface{
-		SubnetID: n.ID, VPCID: n.VPCID, Zone: n.Zone, Description: in.Description,
+		SubnetID: n.ID, VPCID: n.VPCID, Zone: n.Zone, Description: in.Description, Type: in.Type,
 		Groups: groups, SourceDestCheck: true, Tracking: in.Tracking, Status: StatusAvailable, Tags: maps.Clone(in.Tags),
 	}
 	if e, err = s.fillNew(e, in.Addresses); err != nil {
@@ -71,7 +72,7 @@ func makeENI(s *state, in CreateNetworkInterfaceInput) (NetworkInterface, error)
 	}
 	e.ID, e.MAC = s.newID(kindENI.prefix), s.newMAC()
 	s.enis.insert(s.nextRow(), e.ID, e)
-	return e, nil
+	return e, s.eniQuota()
 }
 
 func checkDescription(text string) error {
@@ -137,7 +138,7 @@ func (p *pool) checkAddr(a netip.Addr) error {
 	if !p.cidr.Contains(a) {
 		return invalidValue("Address %s does not fall within the subnet's address range", a)
 	}
-	if p.reserved(a) {
+	if p.isReserved(a) {
 		return invalidValue("Address %s is in subnet's reserved address range", a)
 	}
 	return nil
@@ -172,7 +173,7 @@ func deleteNetworkInterface(s *state, in DeleteNetworkInterfaceInput) (struct{},
 	if err != nil {
 		return struct{}{}, err
 	}
-	if e.Attachment != nil {
+	if e.Status != StatusAvailable || len(s.branchesOf(e.ID)) > 0 {
 		return struct{}{}, invalidValue("Network interface '%s' is currently in use.", e.ID)
 	}
 	s.dropENI(e)
@@ -180,6 +181,12 @@ func deleteNetworkInterface(s *state, in DeleteNetworkInterfaceInput) (struct{},
 }
 
 func (s *state) dropENI(e NetworkInterface) {
+	for _, a := range s.branchesOf(e.ID) {
+		s.untie(a) // its branches stay, with no trunk
+	}
+	if a, ok := s.trunkOf(e.ID); ok {
+		s.untie(a)
+	}
 	p := s.pools[e.SubnetID]
 	p.release(e.Primary, 1)
 	s.unmap(e.ID, e.Primary)

@@ -32,6 +32,8 @@ var statusOf = map[string]int{
 	"AuthFailure":                  http.StatusUnauthorized,
 	"DryRunOperation":              http.StatusPreconditionFailed,
 	"UnauthorizedOperation":        http.StatusForbidden,
+	"MissingAuthenticationToken":   http.StatusForbidden,
+	"SignatureDoesNotMatch":        http.StatusForbidden,
 	"OptInRequired":                http.StatusForbidden,
 	"RequestEntityTooLarge":        http.StatusRequestEntityTooLarge,
 	"MethodNotAllowed":             http.StatusMethodNotAllowed,
@@ -107,7 +109,7 @@ var (
 
 // kinds are all there are, those whose prefix begins with another's first.
 var kinds = []kind{
-	kindBlockAssociation, kindAttachment, kindSpoke, kindHubTable,
+	kindBlockAssociation, kindAttachment, kindSpoke, kindHubTable, kindTrunkAssociation, kindReservation,
 	kindVPC, kindSubnet, kindGroup, kindENI, kindInstance, kindGroupRule, kindPrefixList, kindACL, kindACLAssociation,
 	kindRouteTable, kindTableAssociation, kindGateway, kindNAT, kindAddress, kindMapping, kindPeering, kindHub, kindFlowLog,
 }

@@ -64,6 +64,17 @@ func (n *node) unknown() (string, bool) {
 	return "", false
 }
 
+// skip has all below a node count as read: something else is wrong with it.
+func (n *node) skip() {
+	if n == nil {
+		return
+	}
+	n.used = true
+	for _, k := range n.kids {
+		k.skip()
+	}
+}
+
 // form reads the parameter at one node, and those below it. The first thing wrong is kept
 // for the end, so that reading needs no error checks: a wrong or absent
 // parameter reads as zero.
@@ -206,6 +217,7 @@ func (f form) members() []form {
 	}
 	if len(f.node.kids) > maxMembers {
 		f.fail(invalidValue("The parameter %s has %d members. The maximum is %d.", f.path, len(f.node.kids), maxMembers))
+		f.node.skip()
 		return nil
 	}
 	var numbers []int
@@ -271,10 +283,13 @@ func (f form) tagsIn(name string, kinds ...kind) map[kind]map[string]string {
 		at := slices.IndexFunc(kinds, func(k kind) bool { return k.resource == resource })
 		switch {
 		case resource == "":
+			m.node.skip()
 			f.fail(invalidValue("Tag specification resource type must have a value"))
 		case at < 0:
+			m.node.skip()
 			f.fail(invalidValue("'%s' is not a valid taggable resource type for this operation.", resource))
 		case out[kinds[at]] != nil:
+			m.node.skip()
 			f.fail(invalidValue("The same resource type may not be specified more than once in tag specifications"))
 		default:
 			tags := m.tags()
@@ -317,11 +332,11 @@ func (f form) addressing() Addressing {
 		PrefixCount: f.in("Ipv4PrefixCount").count(0),
 	}
 	for _, m := range f.in("PrivateIpAddresses").members() {
-		addr := m.in("PrivateIpAddress").addr()
+		addr, primary := m.in("PrivateIpAddress").addr(), m.in("Primary").flag().Value
 		switch {
 		case !addr.IsValid():
 			f.fail(missing(m.path + ".PrivateIpAddress"))
-		case !m.in("Primary").flag().Value:
+		case !primary:
 			a.Secondary = append(a.Secondary, addr)
 		case a.Primary.IsValid():
 			f.fail(invalidCombination("Only one primary private IP address can be specified."))

@@ -41,6 +41,9 @@ func FuzzQuery(f *testing.F) {
 		query("AssociateAddress", "AllocationId=EIP", "NetworkInterfaceId=BIG", "PrivateIpAddress=BIGSECOND"), query("DescribeAddresses"), query("DescribeNatGateways"), query("CreateNatGateway", "SubnetId=SUBNET", "ConnectivityType=private"),
 		query("CreateTransitGatewayRoute", "TransitGatewayRouteTableId=HTABLE", "DestinationCidrBlock=1.0.0.0/8", "TransitGatewayAttachmentId=SPOKE"), query("DeleteTransitGatewayVpcAttachment", "TransitGatewayAttachmentId=SPOKE"),
 		query("SearchTransitGatewayRoutes", "TransitGatewayRouteTableId=HTABLE", "Filter.1.Name=route-search.longest-prefix-match", "Filter.1.Value.1=10.0.0.1"), query("CreateTransitGateway", "Options.AmazonSideAsn=64999"),
+		query("AssociateTrunkInterface", "TrunkInterfaceId=TRUNK", "BranchInterfaceId=BRANCH", "VlanId=9"), query("DisassociateTrunkInterface", "AssociationId=TRUNKTIE"), query("DeleteNetworkInterface", "NetworkInterfaceId=TRUNK"),
+		query("CreateSubnetCidrReservation", "SubnetId=SUBNET", "Cidr=10.0.1.0/24", "ReservationType=prefix"), query("CreateNetworkInterface", "SubnetId=SIDE", "Ipv4PrefixCount=9"), query("DeleteSubnetCidrReservation", "SubnetCidrReservationId=SCR"),
+		query("StopInstances", "InstanceId.1=INSTANCE", "InstanceId.2=STOPPED"), query("StartInstances", "InstanceId.1=STOPPED"), query("ModifyVpcAttribute", "VpcId=VPC", "EnableDnsSupport.Value=false"), query("ModifyInstanceMetadataOptions", "InstanceId=STOPPED", "HttpTokens=optional"),
 		"Action=", "&&;=%", "a.1.b.2.c=%00", query("DescribeVpcs", "..=1", ".1=2", "VpcId..1=3"),
 	} {
 		f.Add(names.Replace(seed))
@@ -62,7 +65,10 @@ func FuzzQuery(f *testing.F) {
 func checkInvariants(t *testing.T, c *Cloud) {
 	t.Helper()
 	snap := c.Snapshot()
-	taken, owner := map[string]int{}, map[string]string{}
+	taken, owner, tied := map[string]int{}, map[string]string{}, map[string]bool{}
+	for _, a := range snap.Trunks {
+		tied[a.BranchID] = true
+	}
 	for _, e := range snap.Interfaces {
 		own := func(what string) {
 			key := e.SubnetID + " " + what
@@ -81,7 +87,7 @@ func checkInvariants(t *testing.T, c *Cloud) {
 				own(a.String())
 			}
 		}
-		if (e.Attachment == nil) != (e.Status == StatusAvailable) {
+		if (e.Attachment == nil && !tied[e.ID]) != (e.Status == StatusAvailable) || tied[e.ID] && e.Type != TypeBranch {
 			t.Errorf("%s is %s with the attachment %v", e.ID, e.Status, e.Attachment)
 		}
 	}

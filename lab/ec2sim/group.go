@@ -75,7 +75,7 @@ func createSecurityGroup(s *state, in CreateSecurityGroupInput) (SecurityGroup, 
 			return SecurityGroup{}, fail("InvalidGroup.Duplicate", "The security group '%s' already exists for VPC '%s'", in.Name, in.VPCID)
 		}
 	}
-	return s.newGroup(SecurityGroup{VPCID: in.VPCID, Name: in.Name, Description: in.Description, Tags: maps.Clone(in.Tags)}), nil
+	return s.newGroup(SecurityGroup{VPCID: in.VPCID, Name: in.Name, Description: in.Description, Tags: maps.Clone(in.Tags)}), s.groupQuota()
 }
 
 // newGroup adds a group with the rule that each is born with.

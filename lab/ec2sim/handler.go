@@ -17,14 +17,20 @@ import (
 const apiVersion = "2016-11-15"
 
 // ServeHTTP answers one request of the EC2 Query API: a form by POST, or the
-// same as a query string by GET. Of a signature only the region is looked at.
+// same as a query string by GET. Of a signature only the region is looked at,
+// unless [Config].IAM is on: see caller.go.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.mu.Lock()
-	c.requests++
-	id := requestID(c.state.cfg.Seed, c.requests)
-	c.mu.Unlock()
-
-	name, body, err := c.In(scope(r, c.region)).serve(w, r)
+	req := c.begin(r)
+	id := req.ID
+	finished := false
+	defer func() { // also where an outage panics
+		if !finished {
+			c.finish(req, http.ErrAbortHandler)
+		}
+	}()
+	name, body, err := c.In(req.Region).serve(w, r, req)
+	finished = true
+	c.finish(req, err)
 	if err != nil {
 		refused := &Error{Code: "InternalError", Message: "An internal error has occurred: " + err.Error()}
 		errors.As(err, &refused)
@@ -57,7 +63,11 @@ func scope(r *http.Request, def string) string {
 }
 
 // serve gives the action's name and its reply.
-func (c *Cloud) serve(w http.ResponseWriter, r *http.Request) (string, replier, error) {
+func (c *Cloud) serve(w http.ResponseWriter, r *http.Request, req *request) (string, replier, error) {
+	if err := c.blackOut(r); err != nil {
+		return "", nil, err
+	}
+	kept := keepBody(r)
 	values, err := readForm(w, r)
 	if err != nil {
 		return "", nil, err
@@ -74,6 +84,7 @@ func (c *Cloud) serve(w http.ResponseWriter, r *http.Request) (string, replier, 
 	if version == "" {
 		return "", nil, missing("Version")
 	}
+	req.Action = name[:min(len(name), maxActionName)]
 	if version != apiVersion {
 		return "", nil, fail("NoSuchVersion", "The requested version (%s) of service ec2 does not exist", version)
 	}
@@ -81,7 +92,25 @@ func (c *Cloud) serve(w http.ResponseWriter, r *http.Request) (string, replier, 
 	if !ok {
 		return "", nil, fail("InvalidAction", "The action %s is not valid for this web service.", name)
 	}
-	if err := c.refuse(name); err != nil {
+	who, err := c.identify(r, kept.Bytes())
+	if err != nil {
+		return "", nil, err
+	}
+	req.Caller = c.logName(who)
+	late, refused := c.refuse(name)
+	if !c.wait(r, late) {
+		return "", nil, r.Context().Err() // nobody is there to read it
+	}
+	if refused != nil {
+		return "", nil, refused
+	}
+	if err := c.throttle(name, root); err != nil {
+		return "", nil, err
+	}
+	if err := c.authorize(who, name, root); err != nil {
+		return "", nil, err
+	}
+	if c, err = c.later(r, req, root); err != nil {
 		return "", nil, err
 	}
 	dry := act.dryRun && f.in("DryRun").flag().Value
@@ -141,7 +170,7 @@ func writeXML(w http.ResponseWriter, id string, status int, root xml.StartElemen
 	w.Header().Set("Content-Type", "text/xml;charset=UTF-8")
 	w.Header().Set("X-Amzn-Requestid", id)
 	w.WriteHeader(status)
-	if text.Len() > largeReply {
+	if _, inMemory := w.(*memory); !inMemory && text.Len() > largeReply {
 		time.Sleep(settle)
 	}
 	w.Write(text.Bytes())
@@ -188,11 +217,11 @@ type action struct {
 func act[In, Out any](parse func(form) In, do func(*state, In) (Out, error), render func(*state, Out) replier) action {
 	return action{dryRun: true, serve: func(c *Cloud, f form, dry bool) (replier, error) {
 		in := parse(f)
-		if *f.err != nil {
-			return nil, *f.err
-		}
 		if name, ok := f.node.unknown(); ok {
 			return nil, fail("UnknownParameter", "The parameter %s is not recognized", name)
+		}
+		if *f.err != nil {
+			return nil, *f.err
 		}
 		return call(c, in, func(s *state, in In) (replier, error) {
 			out, err := do(s, in)

@@ -96,7 +96,7 @@ func launch(s *state, in RunInstancesInput) (Reservation, error) {
 	in.Metadata.HopLimit = cmp.Or(in.Metadata.HopLimit, defaultHopLimit)
 	in.Metadata.Tokens = cmp.Or(in.Metadata.Tokens, "required")
 	limits, err := in.check()
-	if err != nil {
+	if err = cmp.Or(err, s.checkProfile(in.InstanceProfile)); err != nil {
 		return Reservation{}, err
 	}
 	specs, err := in.interfaces(limits)

@@ -15,6 +15,7 @@ type VPC struct {
 	MainRouteTable  string         // of the subnets that have no route table of their own
 	MainAssociation string         // identifier of that tie
 	Tags            map[string]string
+	Attributes      VPCAttributes
 }
 
 // Subnet is a part of a VPC in one zone.
@@ -49,6 +50,7 @@ const (
 type NetworkInterface struct {
 	ID, SubnetID, VPCID, Zone string
 	Description               string
+	Type                      string // [TypeTrunk], [TypeBranch]; empty: [TypeInterface]
 	MAC                       net.HardwareAddr
 	Primary                   netip.Addr
 	Secondary                 []netip.Addr   // IPv4, in the order they were assigned
@@ -65,13 +67,21 @@ type NetworkInterface struct {
 // slots is how many of its address slots the ENI uses.
 func (e NetworkInterface) slots() int { return 1 + len(e.Secondary) + len(e.Prefixes) }
 
-// Attachment ties an ENI to an instance.
+// Attachment ties an ENI to an instance. With [Config.Attach] it takes its time,
+// but for what comes with a launch:
+//
+//	At       Until           DeviceAt         Until:    after half of Attach to all of it
+//	|--------|---------------|                DeviceAt: after at most half of Attach more
+//	attaching attached        in the instance
 type Attachment struct {
 	ID, InstanceID         string
 	DeviceIndex, CardIndex int
 	Status                 string
 	DeleteOnTermination    bool
 	At                     time.Time // when it was asked for
+
+	Until    time.Time // the status does not go on before; zero: it may at once
+	DeviceAt time.Time // the device is not in the instance before; zero: it may be
 }
 
 // The states of an [Instance].
@@ -80,6 +90,8 @@ const (
 	StateRunning      = "running"
 	StateShuttingDown = "shutting-down"
 	StateTerminated   = "terminated"
+	StateStopping     = "stopping"
+	StateStopped      = "stopped"
 )
 
 // Instance is a virtual machine. One that has terminated stays visible for an
@@ -102,6 +114,8 @@ type Instance struct {
 	ClientToken           string
 	LaunchedAt            time.Time
 	TerminatedAt          time.Time // zero while it lives
+	Reboots               int       // how often RebootInstances asked for one
+	PublicAtStart         bool      // it is stopped, and its start brings a public address
 }
 
 // Metadata says how the instance metadata service answers.
@@ -133,6 +147,9 @@ type Snapshot struct {
 	TransitTables      []TransitRouteTable // with the propagated routes
 
 	FlowLogs []FlowLog
+
+	Trunks       []TrunkAssociation
+	Reservations []CIDRReservation
 }
 
 func (v VPC) clone() VPC {

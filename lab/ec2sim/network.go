@@ -39,7 +39,7 @@ func createVPC(s *state, in CreateVPCInput) (VPC, error) {
 	g.Ingress = []GroupRule{{ID: s.newID(kindGroupRule.prefix), Protocol: AllProtocols, From: -1, To: -1, Group: g.ID}}
 	s.groups.put(g.ID, g)
 	s.newDefaultACL(v.ID)
-	return v, nil
+	return v, s.vpcQuota()
 }
 
 func (s *state) findVPC(id string) (VPC, error) {
@@ -300,9 +300,10 @@ func createSubnet(s *state, in CreateSubnetInput) (Subnet, error) {
 	}
 	s.subnets.insert(s.nextRow(), n.ID, n)
 	pools := s.pools
-	pools[n.ID] = newPool(s.journal, cidr)
-	s.journal.add(func() { delete(pools, n.ID) })
-	return s.withFree(n), nil
+	p := newPool(s.journal, cidr)
+	pools[n.ID] = p
+	s.journal.add(func() { delete(pools, n.ID) }, func() { pools[n.ID] = p })
+	return s.withFree(n), s.subnetQuota(n.VPCID)
 }
 
 // DeleteSubnetInput names a subnet to delete.
@@ -335,10 +336,13 @@ func deleteSubnet(s *state, in DeleteSubnetInput) (struct{}, error) {
 			return none, dependency("subnet", n.ID)
 		}
 	}
+	for _, r := range s.reservationsOf(n.ID) {
+		s.reservations.remove(r.ID)
+	}
 	s.subnets.remove(n.ID)
 	pools, p := s.pools, s.pools[n.ID]
 	delete(pools, n.ID)
-	s.journal.add(func() { pools[n.ID] = p })
+	s.journal.add(func() { pools[n.ID] = p }, func() { delete(pools, n.ID) })
 	return none, nil
 }
 

@@ -204,7 +204,7 @@ func acceptPeering(s *state, in VPCPeeringInput) (VPCPeering, error) {
 		return p, fail("OverlappingCidr", "The CIDR blocks of %s and %s overlap.", here.ID, there.ID) // added since the request
 	}
 	s.peerings.put(p.ID, p)
-	return p, nil
+	return p, s.checkUsage(here.ID)
 }
 
 func rejectPeering(s *state, in VPCPeeringInput) (struct{}, error) {

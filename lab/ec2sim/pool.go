@@ -19,6 +19,8 @@ type pool struct {
 	base    uint32
 	taken   []uint64 // bit i of word w is address base + 64*w + i; bits past the end are set
 	free    int
+
+	reserved []CIDRReservation // what is never chosen, or for prefixes only
 }
 
 const (
@@ -73,12 +75,16 @@ func (p *pool) unmark(offset uint32, n int) {
 // hold takes n free addresses in a way that can be undone.
 func (p *pool) hold(offset uint32, n int) {
 	p.mark(offset, n)
-	p.journal.add(func() { p.unmark(offset, n) })
+	p.journal.add(func() { p.unmark(offset, n) }, func() { p.mark(offset, n) })
 }
 
 // takeLowest takes one address.
 func (p *pool) takeLowest() (netip.Addr, error) {
 	for w, word := range p.taken {
+		if len(p.reserved) > 0 {
+			kept, _ := p.reservedBits(w)
+			word |= kept
+		}
 		if word != ^uint64(0) {
 			offset := uint32(64*w + bits.TrailingZeros64(^word))
 			p.hold(offset, 1)
@@ -90,22 +96,39 @@ func (p *pool) takeLowest() (netip.Addr, error) {
 
 // takeBlock takes an aligned /28 that is wholly free. Addresses may be free
 // while no such block is: the subnet is fragmented.
+//
+// What is reserved for prefixes comes first.
 func (p *pool) takeBlock() (netip.Prefix, error) {
-	for w, word := range p.taken {
+	if len(p.reserved) > 0 {
+		got, ok := p.takeBlockFrom(func(w int) uint64 { _, prefixes := p.reservedBits(w); return p.taken[w] | ^prefixes })
+		if ok {
+			return got, nil
+		}
+	}
+	got, ok := p.takeBlockFrom(func(w int) uint64 { all, _ := p.reservedBits(w); return p.taken[w] | all })
+	if !ok {
+		return got, noFreeBlock()
+	}
+	return got, nil
+}
+
+func (p *pool) takeBlockFrom(taken func(w int) uint64) (netip.Prefix, bool) {
+	for w := range p.taken {
+		word := taken(w)
 		for i := range blocksInWord {
 			if word>>(i*prefixBlock)&(1<<prefixBlock-1) == 0 {
 				offset := uint32(64*w + i*prefixBlock)
 				p.hold(offset, prefixBlock)
-				return netip.PrefixFrom(p.at(offset), prefixBits), nil
+				return netip.PrefixFrom(p.at(offset), prefixBits), true
 			}
 		}
 	}
-	return netip.Prefix{}, noFreeBlock()
+	return netip.Prefix{}, false
 }
 
-// reserved reports whether a, which the subnet contains, is one of the five
+// isReserved reports whether a, which the subnet contains, is one of the five
 // that nobody can have.
-func (p *pool) reserved(a netip.Addr) bool {
+func (p *pool) isReserved(a netip.Addr) bool {
 	offset := number(a) - p.base
 	return offset < reservedLow || offset == 1<<(32-p.cidr.Bits())-1
 }
@@ -123,5 +146,5 @@ func (p *pool) take(a netip.Addr, n int) { p.hold(number(a)-p.base, n) }
 func (p *pool) release(a netip.Addr, n int) {
 	offset := number(a) - p.base
 	p.unmark(offset, n)
-	p.journal.add(func() { p.mark(offset, n) })
+	p.journal.add(func() { p.mark(offset, n) }, func() { p.unmark(offset, n) })
 }

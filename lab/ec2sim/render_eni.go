@@ -107,7 +107,7 @@ func (s *state) showENI(e NetworkInterface) xmlENI {
 		Description: e.Description, OwnerID: s.cfg.Account, Status: e.Status, MAC: e.MAC.String(),
 		Address: e.Primary.String(), DNSName: s.privateDNS(e.Primary), SourceDest: e.SourceDestCheck,
 		Groups: setOf(e.Groups, s.showGroup), Attachment: showAttachment(e.Attachment), Tags: showTags(e.Tags),
-		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: "interface",
+		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: e.typeName(),
 		Association: s.showAssociation(e, e.Primary), Tracking: showTracking(e.Tracking),
 	}
 	if e.Attachment != nil {

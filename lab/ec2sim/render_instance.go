@@ -3,7 +3,7 @@ package ec2sim
 // stateCode is the number that goes with an instance's state. Source:
 // InstanceState, Amazon EC2 API Reference.
 var stateCode = map[string]int{
-	StatePending: 0, StateRunning: 16, StateShuttingDown: 32, StateTerminated: 48,
+	StatePending: 0, StateRunning: 16, StateShuttingDown: 32, StateTerminated: 48, StateStopping: 64, StateStopped: 80,
 }
 
 type xmlState struct {
@@ -87,7 +87,7 @@ func (s *state) showInstanceENI(id string) xmlInstanceENI {
 		ID: e.ID, SubnetID: e.SubnetID, VPCID: e.VPCID, Description: e.Description, OwnerID: s.cfg.Account,
 		Status: e.Status, MAC: e.MAC.String(), Address: e.Primary.String(), DNSName: s.privateDNS(e.Primary),
 		SourceDest: e.SourceDestCheck, Groups: setOf(e.Groups, s.showGroup), Attachment: showAttachment(e.Attachment),
-		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: "interface",
+		Addresses: s.showAddresses(e), Prefixes: setOf(e.Prefixes, showPrefix), Type: e.typeName(),
 		Association: s.showAssociation(e, e.Primary),
 	}
 }
@@ -159,7 +159,8 @@ type xmlStateChange struct {
 	Before xmlState `xml:"previousState"`
 }
 
-func renderTerminate(_ *state, changes []StateChange) replier {
+// renderPower is for all actions that change the state of instances.
+func renderPower(_ *state, changes []StateChange) replier {
 	return &struct {
 		reply
 		Set set[xmlStateChange] `xml:"instancesSet"`

@@ -108,7 +108,7 @@ func createRouteTable(s *state, in CreateRouteTableInput) (RouteTable, error) {
 		if err := checkTags(in.Tags); err != nil {
 			return RouteTable{}, err
 		}
-		return s.newRouteTable(v.ID, in.Tags), nil
+		return s.newRouteTable(v.ID, in.Tags), s.routeTableQuota(v.ID)
 	})
 }
 

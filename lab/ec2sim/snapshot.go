@@ -3,14 +3,29 @@ package ec2sim
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // Snapshot copies everything, in all regions.
 func (c *Cloud) Snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.state
-	s.now = s.cfg.Now().UTC()
+	c.catchUp()
+	return c.state.snapshot()
+}
+
+// SnapshotAt is what Snapshot would have given at a moment, or as soon after it
+// as [Config.Memory] goes back.
+func (c *Cloud) SnapshotAt(t time.Time) Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.catchUp()
+	var snap Snapshot
+	c.state.asOf(t, func() { snap = c.state.snapshot() })
+	return snap
+}
+
+func (s *state) snapshot() Snapshot {
 	return Snapshot{
 		VPCs:        gather(s, func(r *regional) *table[VPC] { return &r.vpcs }, keep[VPC]),
 		Subnets:     gather(s, func(r *regional) *table[Subnet] { return &r.subnets }, func(n Subnet) (Subnet, bool) { return s.withFree(n), true }),
@@ -28,6 +43,9 @@ func (c *Cloud) Snapshot() Snapshot {
 		TransitGateways:    gather(s, func(r *regional) *table[TransitGateway] { return &r.hubs }, keep[TransitGateway]),
 		TransitAttachments: gather(s, func(r *regional) *table[TransitAttachment] { return &r.spokes }, keep[TransitAttachment]),
 		TransitTables:      gather(s, func(r *regional) *table[TransitRouteTable] { return &r.hubTables }, func(t TransitRouteTable) (TransitRouteTable, bool) { return s.withPropagated(t), true }),
+
+		Trunks:       gather(s, func(r *regional) *table[TrunkAssociation] { return &r.trunks }, keep[TrunkAssociation]),
+		Reservations: gather(s, func(r *regional) *table[CIDRReservation] { return &r.reservations }, keep[CIDRReservation]),
 
 		FlowLogs: gather(s, func(r *regional) *table[FlowLog] { return &r.flowLogs }, keep[FlowLog]),
 	}

@@ -17,6 +17,9 @@ type state struct {
 	cfg     Config
 	now     time.Time // of the call being done
 	journal *journal
+	past    []commit // oldest first, as far back as cfg.Memory
+	births  []birth  // oldest first, as far back as cfg.Lag
+	due     []due    // what happens by itself, soonest first
 	counters
 
 	*regional                      // where the call is done
@@ -45,12 +48,16 @@ type regional struct {
 	spokes      table[TransitAttachment]
 	hubTables   table[TransitRouteTable]
 	flowLogs    table[FlowLog]
+	trunks      table[TrunkAssociation]
 	pools       map[string]*pool
-	tokens      map[string]tokenUse // action and client token
+
+	reservations table[CIDRReservation]
+
+	tokens map[string]tokenUse // action and client token
 }
 
 // counters number what is made; they are restored when a call is undone.
-type counters struct{ rows, ids, macs uint64 } // they serve all regions
+type counters struct{ rows, ids, macs, draws uint64 } // they serve all regions
 
 func newState(cfg Config) *state {
 	j := &journal{}
@@ -66,18 +73,21 @@ func newState(cfg Config) *state {
 			lists: newTable[PrefixList](j), acls: newTable[NetworkACL](j), routeTables: newTable[RouteTable](j),
 			gateways: newTable[InternetGateway](j), nats: newTable[NATGateway](j), addresses: newTable[Address](j),
 			hubs: newTable[TransitGateway](j), spokes: newTable[TransitAttachment](j), hubTables: newTable[TransitRouteTable](j),
-			flowLogs: newTable[FlowLog](j),
-			pools:    map[string]*pool{}, tokens: map[string]tokenUse{},
+			flowLogs: newTable[FlowLog](j), trunks: newTable[TrunkAssociation](j), reservations: newTable[CIDRReservation](j),
+			pools: map[string]*pool{}, tokens: map[string]tokenUse{},
 		}
 	}
 	s.regional = s.regions[cfg.Region]
 	return s
 }
 
-// journal holds, newest last, how to undo each write of the call being done.
-type journal struct{ undo []func() }
+// journal holds, newest last, how to undo each write of the call being done,
+// and how to do it again: so a read can see what was before.
+type journal struct{ writes []write }
 
-func (j *journal) add(undo func()) { j.undo = append(j.undo, undo) }
+type write struct{ undo, redo func() }
+
+func (j *journal) add(undo, redo func()) { j.writes = append(j.writes, write{undo, redo}) }
 
 // savepoint is a moment that rollback returns to.
 type savepoint struct {
@@ -85,23 +95,27 @@ type savepoint struct {
 	counters
 }
 
-func (s *state) save() savepoint { return savepoint{len(s.journal.undo), s.counters} }
+func (s *state) save() savepoint { return savepoint{len(s.journal.writes), s.counters} }
 
 func (s *state) rollback(to savepoint) {
-	for _, undo := range slices.Backward(s.journal.undo[to.writes:]) {
-		undo()
+	for _, w := range slices.Backward(s.journal.writes[to.writes:]) {
+		w.undo()
 	}
-	clear(s.journal.undo[to.writes:])
-	s.journal.undo = s.journal.undo[:to.writes]
+	clear(s.journal.writes[to.writes:])
+	s.journal.writes = s.journal.writes[:to.writes]
 	s.counters = to.counters
 }
 
-// commit forgets how to undo, and reports whether anything was written.
-func (s *state) commit() bool {
-	wrote := len(s.journal.undo) > 0
-	clear(s.journal.undo)
-	s.journal.undo = s.journal.undo[:0]
-	return wrote
+// commit ends the call being done, as of a time, and reports whether anything
+// was written.
+func (s *state) commit(at time.Time) bool {
+	if len(s.journal.writes) == 0 {
+		return false
+	}
+	s.remember(at, s.journal.writes)
+	clear(s.journal.writes)
+	s.journal.writes = s.journal.writes[:0]
+	return true
 }
 
 // nextRow numbers rows in the order of creation.
@@ -112,7 +126,9 @@ func (s *state) nextRow() uint64 { s.rows++; return s.rows }
 // the same.
 func (s *state) newID(prefix string) string {
 	s.ids++
-	return fmt.Sprintf("%s0%016x", prefix, mix(s.ids+s.cfg.Seed*seedStep))
+	id := fmt.Sprintf("%s0%016x", prefix, mix(s.ids+s.cfg.Seed*seedStep))
+	s.bear(id)
+	return id
 }
 
 // newMAC gives a locally administered unicast address, as AWS does. The odd
@@ -160,8 +176,9 @@ func (t *table[T]) get(id string) (T, bool) {
 
 // insert adds a row; seq must be greater than that of every row there is.
 func (t *table[T]) insert(seq uint64, id string, val T) {
-	t.place(&row[T]{seq, id, val})
-	t.journal.add(func() { t.displace(id) })
+	r := &row[T]{seq, id, val}
+	t.place(r)
+	t.journal.add(func() { t.displace(id) }, func() { t.place(r) })
 }
 
 // put replaces the value of a row that is there.
@@ -169,13 +186,13 @@ func (t *table[T]) put(id string, val T) {
 	r := t.byID[id]
 	old := r.val
 	r.val = val
-	t.journal.add(func() { r.val = old })
+	t.journal.add(func() { r.val = old }, func() { r.val = val })
 }
 
 // remove takes a row away that is there.
 func (t *table[T]) remove(id string) {
 	r := t.displace(id)
-	t.journal.add(func() { t.place(r) })
+	t.journal.add(func() { t.place(r) }, func() { t.displace(id) })
 }
 
 func (t *table[T]) place(r *row[T]) {
@@ -263,11 +280,12 @@ func once[In, Out any](s *state, action, token string, in In, do func(*state, In
 	}
 	tokens := s.tokens
 	old, had := tokens[key]
-	tokens[key] = tokenUse{request, out, s.now}
+	use := tokenUse{request, out, s.now}
+	tokens[key] = use
 	s.journal.add(func() {
 		if delete(tokens, key); had {
 			tokens[key] = old
 		}
-	})
+	}, func() { tokens[key] = use })
 	return out, nil
 }

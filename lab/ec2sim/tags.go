@@ -119,10 +119,11 @@ var retaggers = map[kind]func(s *state, id string, change func(map[string]string
 		}
 		return retagIn(kindPeering, func(s *state) *table[VPCPeering] { return &s.peerings }, func(p *VPCPeering) *map[string]string { return &p.Tags })(s, id, change)
 	},
-	kindHub:      retagIn(kindHub, func(s *state) *table[TransitGateway] { return &s.hubs }, func(h *TransitGateway) *map[string]string { return &h.Tags }),
-	kindSpoke:    retagIn(kindSpoke, func(s *state) *table[TransitAttachment] { return &s.spokes }, func(a *TransitAttachment) *map[string]string { return &a.Tags }),
-	kindHubTable: retagIn(kindHubTable, func(s *state) *table[TransitRouteTable] { return &s.hubTables }, func(t *TransitRouteTable) *map[string]string { return &t.Tags }),
-	kindFlowLog:  retagIn(kindFlowLog, func(s *state) *table[FlowLog] { return &s.flowLogs }, func(l *FlowLog) *map[string]string { return &l.Tags }),
+	kindHub:         retagIn(kindHub, func(s *state) *table[TransitGateway] { return &s.hubs }, func(h *TransitGateway) *map[string]string { return &h.Tags }),
+	kindSpoke:       retagIn(kindSpoke, func(s *state) *table[TransitAttachment] { return &s.spokes }, func(a *TransitAttachment) *map[string]string { return &a.Tags }),
+	kindHubTable:    retagIn(kindHubTable, func(s *state) *table[TransitRouteTable] { return &s.hubTables }, func(t *TransitRouteTable) *map[string]string { return &t.Tags }),
+	kindFlowLog:     retagIn(kindFlowLog, func(s *state) *table[FlowLog] { return &s.flowLogs }, func(l *FlowLog) *map[string]string { return &l.Tags }),
+	kindReservation: retagIn(kindReservation, func(s *state) *table[CIDRReservation] { return &s.reservations }, func(r *CIDRReservation) *map[string]string { return &r.Tags }),
 	kindInstance: func(s *state, id string, change func(map[string]string) map[string]string) error {
 		return edit(&s.instances, kindInstance, id, func(i *Instance) error {
 			i.Tags = change(i.Tags)
@@ -213,6 +214,9 @@ func (s *state) allTags() []TagDescription {
 	}
 	for l := range s.flowLogs.all() {
 		add(kindFlowLog, l.ID, l.Tags)
+	}
+	for r := range s.reservations.all() {
+		add(kindReservation, r.ID, r.Tags)
 	}
 	for i := range s.instances.all() {
 		if !s.forgotten(i) {

@@ -426,13 +426,14 @@ func refusalWorld(t testing.TB) (*Cloud, *strings.Replacer) {
 	big := eni(n.ID, 10)
 	pairs := []string{
 		"FULLINSTANCE", fullInstance.ID, "FULLENI", eni(full.ID, 10).ID, "FULL", full.ID, "FAR", eni(far.ID, 0).ID,
-		"XENENI", xen.Interfaces[0], "DEAD", dead.ID, "BIGSECOND", big.Secondary[0].String(), "BIG", big.ID, "FREE", eni(n.ID, 0).ID,
+		"DEAD", dead.ID, "BIGSECOND", big.Secondary[0].String(), "BIG", big.ID, "FREE", eni(n.ID, 0).ID,
 	}
 	for i := 1; i <= 6; i++ {
 		g := must(c.CreateSecurityGroup(CreateSecurityGroupInput{VPCID: v.ID, Name: fmt.Sprint("g", i), Description: "d"}))(t)
 		pairs = append(pairs, fmt.Sprint("G", i), g.ID)
 	}
-	pairs = append(refusalVPC(t, c, v, n), pairs...)
+	pairs = append(refusalVPC(t, c, v, n), append([]string{"XENENI", xen.Interfaces[0], "XEN", xen.ID}, pairs...)...)
+	pairs = append(refusalMore(t, c, v, other, fullInstance), pairs...)
 	snap := c.Snapshot()
 	otherGroup := snap.Groups[slices.IndexFunc(snap.Groups, func(g SecurityGroup) bool { return g.VPCID == other.ID })]
 	primary := snap.Interfaces[slices.IndexFunc(snap.Interfaces, func(e NetworkInterface) bool { return e.ID == instance.Interfaces[0] })]

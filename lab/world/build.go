@@ -179,7 +179,7 @@ func (b *builder) instances() error {
 			}},
 			Tags:            named(i.Name),
 			Metadata:        ec2sim.Metadata{HopLimit: i.HopLimit, Tokens: "required"},
-			InstanceProfile: roleName,
+			InstanceProfile: b.w.profile(i),
 		})
 		if err != nil {
 			return fmt.Errorf("%s: run instance %q: %w", i.Pos, i.Name, err)

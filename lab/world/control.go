@@ -28,6 +28,7 @@ var ErrNotRunning = errors.New("no lab of this name is running")
 //	POST /settle   returns when the fabric is as EC2 says
 //	POST /flowlog  the flow records since the last time
 //	GET  /capture  what crosses an ENI, as a pcap file
+//	GET  /calls    the calls of its EC2 Query API
 const controlSocket = "lab.sock"
 
 // maxStatus bounds the answer of a lab, in bytes.
@@ -70,12 +71,13 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 	// The Query protocol has one path, "/".
 	mux.HandleFunc("/ec2", func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path = "/"
-		l.cloud.ServeHTTP(w, r)
+		l.cloud.Administrator().ServeHTTP(w, r)
 	})
 	l.faultRoutes(mux)
 	l.objectRoutes(mux)
 	l.flowLogRoutes(mux)
 	l.captureRoutes(mux)
+	l.callRoutes(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/fabric/relay"
 )
@@ -17,6 +18,7 @@ import (
 type FaultStatus struct {
 	fabric.Faults
 	Stats map[string]relay.Stats `json:"stats,omitempty"` // by ENI
+	EC2Faults
 }
 
 // maxFaults bounds what a control request may bring, in bytes.
@@ -25,26 +27,23 @@ const maxFaults = 4 << 20
 // faultRoutes adds to the control socket:
 //
 //	GET  /faults                        what goes wrong on purpose
-//	PUT  /faults                        all that should; replaces
+//	PUT  /faults                        all that should with packets; replaces
 //	POST /instances/{name}/kill|reboot  power
 func (l *Lab) faultRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		s := FaultStatus{Faults: l.fabric.Faults(), Stats: l.fabric.FaultStats()}
+		s := FaultStatus{Faults: l.fabric.Faults(), Stats: l.fabric.FaultStats(), EC2Faults: l.ec2Faults()}
 		if err := json.NewEncoder(w).Encode(s); err != nil {
 			l.cfg.Log.Error("answer faults", "error", err)
 		}
 	})
 	mux.HandleFunc("PUT /faults", func(w http.ResponseWriter, r *http.Request) {
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxFaults))
-		d.DisallowUnknownFields()
 		var faults fabric.Faults
-		if err := d.Decode(&faults); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
+		if readJSON(w, r, &faults) {
+			answer(w, l.fabric.SetFaults(r.Context(), faults))
 		}
-		answer(w, l.fabric.SetFaults(r.Context(), faults))
 	})
+	l.ec2FaultRoutes(mux)
 	for verb, do := range map[string]func(context.Context, string) error{"kill": l.Kill, "reboot": l.Reboot} {
 		mux.HandleFunc("POST /instances/{name}/"+verb, func(w http.ResponseWriter, r *http.Request) {
 			answer(w, do(r.Context(), r.PathValue("name")))
@@ -53,9 +52,10 @@ func (l *Lab) faultRoutes(mux *http.ServeMux) {
 }
 
 func answer(w http.ResponseWriter, err error) {
+	var refused *ec2sim.Error
 	switch {
 	case err == nil:
-	case errors.Is(err, fabric.ErrFault), errors.Is(err, ErrNoInstance), errors.Is(err, ErrNoFlowLog),
+	case errors.As(err, &refused), errors.Is(err, ec2sim.ErrFault), errors.Is(err, fabric.ErrFault), errors.Is(err, ErrNoInstance), errors.Is(err, ErrNoFlowLog),
 		errors.Is(err, fabric.ErrUnknownENI), errors.Is(err, fabric.ErrNotPlugged):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	default:

@@ -69,12 +69,15 @@ type Lab struct {
 
 	mu       sync.Mutex // guards what Status reads and the loop writes
 	machines map[string]*machine
-	failure  error           // of the last pass
-	off      map[string]bool // instances that were killed
+	failure  error                    // of the last pass
+	off      map[string]bool          // instances that were killed
+	ill      map[string]MetadataFault // by instance
 
+	born     map[string]bool         // instances of the World; does not change
 	services map[string]net.Listener // by VPC, or by ENI and attachment; the loop's own
 	metadata map[string]http.Handler // by instance; the loop's own
-	orders   chan order              // for the loop, from Kill and Reboot
+	reboots  map[string]int          // those done that EC2's API asked for, by instance; the loop's own
+	orders   chan order              // for the loop, from Kill, Reboot and metadata faults
 	settling chan chan struct{}      // for the loop, from Settle; it closes what it gets
 }
 
@@ -136,7 +139,7 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	}
 	l := &Lab{
 		cfg:      cfg,
-		cloud:    ec2sim.New(ec2sim.Config{Region: cfg.World.Region, Regions: cfg.World.Regions(), Devices: true, Seed: 1}),
+		cloud:    ec2sim.New(cfg.World.cloud()),
 		fabric:   f,
 		lock:     lock,
 		cgroup:   cgroup,
@@ -144,6 +147,9 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 		ready:    make(chan struct{}),
 		machines: make(map[string]*machine),
 		off:      make(map[string]bool),
+		ill:      make(map[string]MetadataFault),
+		reboots:  make(map[string]int),
+		born:     make(map[string]bool),
 		orders:   make(chan order),
 		settling: make(chan chan struct{}),
 		services: make(map[string]net.Listener),
@@ -152,6 +158,10 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	if err := build(l.cloud, cfg.World); err != nil {
 		return nil, errors.Join(err, l.tearDown())
 	}
+	for _, i := range l.cloud.Snapshot().Instances {
+		l.born[i.ID] = true
+	}
+	l.cloud.Propagate() // the world as it is described is nobody's news
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l.stop = stop
 	go l.run(run)
@@ -247,7 +257,7 @@ func (l *Lab) run(ctx context.Context) {
 			ready = true
 			close(l.ready)
 		}
-		retry := make(<-chan time.Time)
+		retry, wake := make(<-chan time.Time), l.wake()
 		if err != nil {
 			l.cfg.Log.Error("the lab is not as asked for", "error", err, "retry", retryInterval)
 			retry = time.After(retryInterval)
@@ -259,6 +269,7 @@ func (l *Lab) run(ctx context.Context) {
 				return
 			case <-changed:
 			case <-retry:
+			case <-wake:
 			case w := <-l.settling:
 				if err == nil && !closed(changed) {
 					close(w)

@@ -4,18 +4,14 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/imds"
 )
 
-// roleName is the instance profile of every instance that a World describes.
+// roleName is the instance profile of the instances that a World describes, where
+// it says no other.
 const roleName = "fairway-lab"
-
-// credentialLife is how long the role's credentials are said to be good for;
-// EC2's last about six hours.
-const credentialLife = 6 * time.Hour
 
 // metadata is what the metadata service of an instance knows of a snapshot;
 // false if the instance is not there.
@@ -29,13 +25,6 @@ func metadata(snap ec2sim.Snapshot, id string) (imds.Metadata, bool) {
 		InstanceID: i.ID, InstanceType: i.Type, Region: regionOf(snap, i), AvailabilityZone: i.Zone,
 		AccountID: Account, AMI: i.ImageID, LaunchTime: i.LaunchedAt,
 		LocalHostname: i.PrivateDNSName, LocalIPv4: i.PrivateIP, Tags: i.Tags,
-	}
-	if i.InstanceProfile != "" {
-		// Nobody checks them; they are shaped like the real ones.
-		m.Credentials = &imds.Credentials{
-			Role: roleName, AccessKeyID: "ASIALAB0000000000000", SecretAccessKey: "lab", Token: "lab",
-			LastUpdated: i.LaunchedAt, Expiration: time.Now().Add(credentialLife),
-		}
 	}
 	for _, e := range snap.Interfaces {
 		if e.Attachment == nil || e.Attachment.InstanceID != id {

@@ -39,6 +39,8 @@ func (p *parser) world(n *yaml.Node) *World {
 		{"peerings", objects(p, "peerings", maxPeerings, &w.Peerings, p.peering)},
 		{"transitGateways", objects(p, "transitGateways", maxTransit, &w.TransitGateways, p.transitGateway)},
 		{"internet", func(n *yaml.Node) bool { w.Internet = p.internet(n); return true }},
+		{"ec2", func(n *yaml.Node) bool { w.EC2 = p.ec2(n); return true }},
+		{"roles", objects(p, "roles", maxRoles, &w.Roles, p.role)},
 	})
 	// The region may be written below the subnets that belong to it.
 	for i := range w.VPCs {
@@ -123,6 +125,7 @@ func (p *parser) instance(n *yaml.Node) Instance {
 		{"securityGroups", p.texts("securityGroups", maxENIGroups, &in.SecurityGroups)},
 		{"elasticAddress", p.flag("elasticAddress", &in.ElasticAddress)},
 		{"sourceDestCheck", p.flag("sourceDestCheck", &check)},
+		{"role", p.text("role", &in.Role)},
 	})
 	in.NoSourceDestCheck = !check
 	if in.keys == nil {

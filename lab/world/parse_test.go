@@ -19,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 var ignoreKeys = cmpopts.IgnoreUnexported(World{}, VPC{}, Subnet{}, Instance{}, Daemon{}, PrefixList{}, SecurityGroup{}, GroupRule{},
-	NetworkACL{}, ACLEntry{}, RouteTable{}, Route{}, NATGateway{}, Peering{}, TransitGateway{}, TransitTable{}, Internet{})
+	NetworkACL{}, ACLEntry{}, RouteTable{}, Route{}, NATGateway{}, Peering{}, TransitGateway{}, TransitTable{}, Internet{}, EC2{}, Role{})
 
 var comparePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
@@ -104,7 +104,9 @@ func TestDefault(t *testing.T) {
 		"secondaryAddresses", "prefixes", "daemons", "command", "capabilities", "env",
 		"internetGateway", "natGateways", "private", "securityGroups", "ingress", "egress", "protocol", "ports", "from", "to",
 		"networkAcls", "number", "action", "routeTables", "main", "routes", "via", "publicAddresses", "elasticAddress", "sourceDestCheck",
-		"peerings", "transitGateways", "tables", "propagate", "prefixLists", "entries", "internet", "hosts",
+		"peerings", "transitGateways", "tables", "propagate", "prefixLists", "entries", "internet", "hosts", "roles", "policy", "role",
+		"ec2", "throttle", "lag", "attach", "imdsLag", "delay", "delays", "iam", "seed", "quotas", "networkInterfaces", "addressUsage",
+		"peeredAddressUsage", "vpcs", "routeTables", "elasticAddresses",
 	} {
 		if !bytes.Contains(DefaultYAML, []byte(key+":")) {
 			t.Errorf("default.yaml does not show %s", key)
@@ -163,7 +165,7 @@ var broken = []struct {
 }{
 	{"unknown key", "    type: m5.large", "    tpye: m5.large",
 		`w:13: instance "node-a" has no type: add one, such as type: m5.large` + "\n" +
-			`w:14: unknown key "tpye" in instance (did you mean "type"?): known keys are name, type, subnet, hopLimit, secondaryAddresses, prefixes, daemons, securityGroups, elasticAddress, sourceDestCheck`},
+			`w:14: unknown key "tpye" in instance (did you mean "type"?): known keys are name, type, subnet, hopLimit, secondaryAddresses, prefixes, daemons, securityGroups, elasticAddress, sourceDestCheck, role`},
 	{"key twice", node, node + node, `w:16: key "subnet" in instance is there twice, first in line 15`},
 	{"anchor", "name: demo", "name: &x demo", `w:1: anchor "x": anchors and aliases are not accepted, write the value out`},
 	{"alias", node, "    subnet: *x\n", `w:15: not YAML: unknown anchor 'x' referenced`},
@@ -176,7 +178,7 @@ var broken = []struct {
 	{"name long", "name: demo", "name: abcdefghijklmnopqrstu", `w:1: name "abcdefghijklmnopqrstu": want a-z, 0-9 and "-", a letter or digit first, at most 20 characters`},
 	{"name is a list", "name: demo", "name: [demo]", `w:1: name: found a list, want text`},
 	{"vpcs is text", "vpcs:", "vpcs: x\nxvpcs:", "w:2: vpcs: found \"x\", want a list\n" +
-		`w:3: unknown key "xvpcs" in world (did you mean "vpcs"?): known keys are name, region, vpcs, instances, prefixLists, peerings, transitGateways, internet`},
+		`w:3: unknown key "xvpcs" in world (did you mean "vpcs"?): known keys are name, region, vpcs, instances, prefixLists, peerings, transitGateways, internet, ec2, roles`},
 	{"vpc is text", "  - name: main\n", "  - main\n  - name: main\n",
 		`w:3: vpc: found "main", want a mapping with the keys name, region, cidr, cidrs, subnets, internetGateway, natGateways, securityGroups, networkAcls, routeTables, flowLogs`},
 	{"vpc too large", "cidr: 10.0.0.0/16\n    subnets:\n      - {name: a, cidr: 10.0.1.0/24}", "cidr: 10.0.0.0/15",
@@ -257,7 +259,7 @@ func TestParseLimits(t *testing.T) {
 	}{
 		{"empty", "", "w:1: the file is empty: it needs at least name, vpcs and instances"},
 		{"only a comment", "# nothing\n", "w:1: the file is empty: it needs at least name, vpcs and instances"},
-		{"a list", "- a\n", "w:1: world: found a list, want a mapping with the keys name, region, vpcs, instances, prefixLists, peerings, transitGateways, internet"},
+		{"a list", "- a\n", "w:1: world: found a list, want a mapping with the keys name, region, vpcs, instances, prefixLists, peerings, transitGateways, internet, ec2, roles"},
 		{"too large", strings.Repeat("#", maxFile+1), "w:1: the file has 1048577 bytes: at most 1048576 are read"},
 		{"too many subnets", "name: x\nvpcs:\n- {name: v, cidr: 10.0.0.0/16, subnets: [" + strings.Repeat("{},", maxSubnets+1) + "]}\n",
 			"w:3: subnets: 201 elements, at most 200 are accepted"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,7 +25,7 @@ import (
 func (l *Lab) reconcile(ctx context.Context) error {
 	snap := l.cloud.Snapshot()
 	errs := []error{l.bootGuests(ctx, snap), l.stopGuests(snap)}
-	result, err := l.fabric.Sync(ctx, l.powered(topology(snap, l.cfg.World.Internet.Hosts)))
+	result, err := l.fabric.Sync(ctx, l.powered(arrived(topology(snap, l.cfg.World.Internet.Hosts), snap, time.Now())))
 	errs = append(errs, err, l.serveAll(snap))
 	errs = append(errs, l.reportDevices(snap, result), l.startInstances(ctx, snap, result))
 	return errors.Join(errs...)
@@ -38,6 +39,14 @@ func alive(i ec2sim.Instance) bool {
 func (l *Lab) bootGuests(ctx context.Context, snap ec2sim.Snapshot) error {
 	var errs []error
 	for _, i := range snap.Instances {
+		if alive(i) && i.Reboots > l.reboots[i.ID] {
+			if err := l.powerOff(i.ID); err != nil {
+				errs = append(errs, fmt.Errorf("reboot %s: %w", i.ID, err))
+				continue
+			}
+			l.setOff(i.ID, false) // it was killed, perhaps
+			l.reboots[i.ID] = i.Reboots
+		}
 		if !alive(i) || l.machine(i.ID) != nil || l.isOff(i.ID) {
 			continue
 		}
@@ -70,31 +79,29 @@ func (l *Lab) bootGuests(ctx context.Context, snap ec2sim.Snapshot) error {
 // described finds the World's description of an instance that came from it.
 func (l *Lab) described(i ec2sim.Instance) *Instance {
 	for k := range l.cfg.World.Instances {
-		if in := &l.cfg.World.Instances[k]; in.Name == i.Name && i.InstanceProfile == roleName {
+		if in := &l.cfg.World.Instances[k]; in.Name == i.Name && l.born[i.ID] {
 			return in
 		}
 	}
 	return nil
 }
 
-// stopGuests ends the guests of instances that are being terminated.
+// stopGuests ends the guests of instances that are being stopped or terminated.
 func (l *Lab) stopGuests(snap ec2sim.Snapshot) error {
 	var errs []error
 	for _, i := range snap.Instances {
-		if i.State != ec2sim.StateShuttingDown {
+		gone := map[string]func(string) error{
+			ec2sim.StateShuttingDown: l.cloud.InstanceTerminated, ec2sim.StateStopping: l.cloud.InstanceStopped,
+		}[i.State]
+		if gone == nil {
 			continue
 		}
-		if m := l.machine(i.ID); m != nil {
-			l.fabric.RemoveGuest(i.ID)
-			if err := m.Stop(); err != nil {
-				errs = append(errs, fmt.Errorf("stop %s: %w", i.ID, err))
-				continue
-			}
-			l.mu.Lock()
-			delete(l.machines, i.ID)
-			l.mu.Unlock()
+		if err := l.powerOff(i.ID); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", i.ID, err))
+			continue
 		}
-		errs = append(errs, l.cloud.InstanceTerminated(i.ID))
+		l.setOff(i.ID, false) // a start of it is one
+		errs = append(errs, gone(i.ID))
 	}
 	return errors.Join(errs...)
 }
@@ -116,27 +123,27 @@ func deviceName(a ec2sim.Attachment) string {
 	return fmt.Sprintf("ens%dc%d", firstSlot+a.DeviceIndex, a.CardIndex)
 }
 
+// service is what is to listen somewhere in the fabric.
+type service struct {
+	listen  func() (net.Listener, error)
+	handler func() http.Handler
+}
+
 // serveAll keeps the metadata service at every attached ENI and the EC2
 // endpoint in every VPC.
 func (l *Lab) serveAll(snap ec2sim.Snapshot) error {
-	var errs []error
-	wanted := make(map[string]bool)
-	for _, v := range snap.VPCs {
-		wanted[v.ID] = true
-		if l.services[v.ID] != nil {
-			continue
+	wanted := make(map[string]service)
+	if l.cloud.Outage().Kind != ec2sim.OutageRefuse {
+		for _, v := range snap.VPCs {
+			wanted[v.ID] = service{
+				listen:  func() (net.Listener, error) { return l.fabric.Listen(v.ID, EC2Addr) },
+				handler: func() http.Handler { return l.cloud.In(v.Region) }, // for requests that are signed for no region
+			}
 		}
-		ln, err := l.fabric.Listen(v.ID, EC2Addr)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("serve ec2 in %s: %w", v.ID, err))
-			continue
-		}
-		l.services[v.ID] = ln
-		go l.serve(ln, l.cloud.In(v.Region)) // for requests that are signed for no region
 	}
 	hops := make(map[string]int)
 	for _, i := range snap.Instances {
-		if alive(i) && !i.Metadata.Disabled {
+		if alive(i) && !i.Metadata.Disabled && l.illness(i.ID).Mode != MetadataGone {
 			hops[i.ID] = i.Metadata.HopLimit
 		}
 	}
@@ -145,25 +152,31 @@ func (l *Lab) serveAll(snap ec2sim.Snapshot) error {
 			continue
 		}
 		// The attachment is part of the key: after a move the same ENI speaks
-		// for another instance, with another hop limit.
-		key := e.ID + " " + e.Attachment.ID
-		wanted[key] = true
-		if l.services[key] != nil {
-			continue
+		// for another instance, with another hop limit. That may change, too.
+		id := e.Attachment.InstanceID
+		wanted[fmt.Sprint(e.ID, " ", e.Attachment.ID, " ", hops[id])] = service{
+			listen:  func() (net.Listener, error) { return l.fabric.ListenENI(e.ID, MetadataAddr, hops[id]) },
+			handler: func() http.Handler { return l.metadataService(id) },
 		}
-		ln, err := l.fabric.ListenENI(e.ID, MetadataAddr, hops[e.Attachment.InstanceID])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("serve imds at %s: %w", e.ID, err))
-			continue
-		}
-		l.services[key] = ln
-		go l.serve(ln, l.metadataService(e.Attachment.InstanceID))
 	}
-	for key, ln := range l.services {
-		if !wanted[key] {
+	var errs []error
+	for key, ln := range l.services { // first: what comes may take their place
+		if _, ok := wanted[key]; !ok {
 			errs = append(errs, ignoreClosed(ln.Close()))
 			delete(l.services, key)
 		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		if l.services[key] != nil {
+			continue
+		}
+		ln, err := wanted[key].listen()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("serve at %s: %w", key, err))
+			continue
+		}
+		l.services[key] = ln
+		go l.serve(ln, wanted[key].handler())
 	}
 	return errors.Join(errs...)
 }
@@ -174,8 +187,11 @@ func (l *Lab) metadataService(instance string) http.Handler {
 	h := l.metadata[instance]
 	if h == nil {
 		h = imds.New(func() (imds.Metadata, bool) {
-			return metadata(l.cloud.Snapshot(), instance)
+			m, ok := metadata(l.shown(instance), instance)
+			m.Credentials = credentials(l.cloud, instance)
+			return m, ok
 		}, time.Now)
+		h = l.troubled(instance, h)
 		l.metadata[instance] = h
 	}
 	return h

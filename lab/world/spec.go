@@ -45,6 +45,8 @@ type World struct {
 	Peerings        []Peering
 	TransitGateways []TransitGateway
 	Internet        Internet
+	EC2             EC2
+	Roles           []Role
 
 	keys keyLines
 }
@@ -99,6 +101,7 @@ type Instance struct {
 	SecurityGroups    []string // of its VPC; none: the VPC's default one
 	ElasticAddress    bool     // maps one to its primary address
 	NoSourceDestCheck bool     // turns the check of its primary ENI off
+	Role              string   // whose credentials it gets
 
 	keys keyLines
 }

@@ -111,6 +111,7 @@ func (w *World) problems() []*Error {
 	}
 	c.room(w)
 	c.network(w)
+	c.roles(w)
 	return c.problems
 }
 

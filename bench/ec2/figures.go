@@ -1,0 +1,48 @@
+package ec2
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/fairway-cni/fairway/bench/result"
+)
+
+// Figures are by round.
+type Figures struct {
+	floor [][]float64 // empty exchanges in a second
+	byID  [][]float64 // calls in a second
+	walk  [][]float64 // seconds for all interfaces
+}
+
+// What the project has set itself.
+const (
+	leastByID = 1000
+	mostWalk  = 3
+)
+
+// Report names the figures.
+func (f Figures) Report() result.Report {
+	walk := result.Over("walk_10000_s", 50, f.walk)
+	walk.AtMost = mostWalk
+	return result.Report{Rows: []result.Row{
+		result.Over("describe_by_id_per_s", 50, f.byID), walk,
+		// What the first is made of: it tells a slow machine from a slow API.
+		result.Over("ec2_empty_exchange_per_s", 50, f.floor),
+	}}
+}
+
+// WriteTable prints the figures beside what they could be, and whether the goal
+// that is at least something is met.
+func (f Figures) WriteTable(w io.Writer) error {
+	rows := f.Report().Rows
+	verdict := "met"
+	if rows[0].Value < leastByID {
+		verdict = "MISSED"
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "OF 10,000 INTERFACES\tMEDIAN\tGOAL")
+	fmt.Fprintf(t, "one by its identifier\t%.0f/s (an empty exchange: %.0f/s)\tat least %d/s: %s\n", rows[0].Value, rows[2].Value, leastByID, verdict)
+	fmt.Fprintf(t, "all, in pages of 1,000\t%.2f s\tat most %d s\n", rows[1].Value, mostWalk)
+	return t.Flush()
+}
