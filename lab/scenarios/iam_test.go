@@ -104,8 +104,12 @@ func (d document) without(lost ...right) document {
 // that lacks any of its rights is refused by EC2 for it: nothing is missing in
 // the policy, and nothing in it is too much.
 func TestLeastPrivilege(t *testing.T) {
-	page := fromPage(t, "policy")
-	roles, instances := "  - {name: full, policy: "+page.text(t)+"}\n", ""
+	page, routes := fromPage(t, "policy"), fromPage(t, "routes")
+	// What the routes need is tried by itself: without it a node does its work.
+	withRoutes := func(d document) string {
+		return document{d.Version, slices.Concat(d.Statement, routes.Statement)}.text(t)
+	}
+	roles, instances := "  - {name: full, policy: "+withRoutes(page)+"}\n", ""
 	for _, name := range []string{"full-a", "full-b"} {
 		instances += "  - {name: " + name + ", type: t3.small, subnet: a, role: full}\n"
 	}
@@ -120,7 +124,7 @@ func TestLeastPrivilege(t *testing.T) {
 				}
 			}
 		}
-		roles += fmt.Sprintf("  - {name: lacks-%d, policy: %s}\n", i, page.without(without...).text(t))
+		roles += fmt.Sprintf("  - {name: lacks-%d, policy: %s}\n", i, withRoutes(page.without(without...)))
 		instances += fmt.Sprintf("  - {name: lacks-%d, type: t3.small, subnet: a, role: lacks-%d}\n", i, i)
 	}
 	l := startLab(t, "\nec2: {iam: true}\nvpcs:\n  - {name: main, cidr: 10.0.0.0/16, subnets: [{name: a, cidr: 10.0.0.0/20}]}\n"+
