@@ -406,19 +406,8 @@ func TestChaos(t *testing.T) {
 	var history []string
 	resets := 0
 	untranslated := map[*stream]int64{} // how far each was when nothing was translated
-	for until := time.Now().Add(*chaosTime); time.Now().Before(until) && !t.Failed(); {
-		c := nodes[random.IntN(3)/2] // node-a has more to break
-		what := c.strike(t)
-		history = append(history, c.node.name+": "+what)
-		if strings.Contains(what, rulesetFlushed) || strings.Contains(what, tableDeleted) {
-			for _, s := range streams {
-				untranslated[s] = s.rounds.Load()
-			}
-		}
-		start := time.Now()
-		c.node.repaired(what)
-		times[what] = append(times[what], time.Since(start))
-		lately := history[max(0, len(history)-3):]
+	// attend opens anew those that may have been reset.
+	attend := func(lately []string) {
 		for i, s := range streams {
 			err := s.broken()
 			if err == nil {
@@ -432,8 +421,38 @@ func TestChaos(t *testing.T) {
 			resets++
 			streams[i] = streamTo(t, s.from, s.to)
 		}
+	}
+	for until := time.Now().Add(*chaosTime); time.Now().Before(until) && !t.Failed(); {
+		c := nodes[random.IntN(3)/2] // node-a has more to break
+		what := c.strike(t)
+		history = append(history, c.node.name+": "+what)
+		if strings.Contains(what, rulesetFlushed) || strings.Contains(what, tableDeleted) {
+			for _, s := range streams {
+				untranslated[s] = s.rounds.Load()
+			}
+		}
+		start := time.Now()
+		c.node.repaired(what)
+		times[what] = append(times[what], time.Since(start))
+		attend(history[max(0, len(history)-3):])
 		<-time.After(time.Duration(random.IntN(100)) * time.Millisecond) // a random moment, no wait for anything
 	}
+	begun := map[*stream]int64{}
+	eventually(t, "all streams go on", func() error {
+		if t.Failed() {
+			return nil
+		}
+		attend([]string{"the end"})
+		for _, s := range streams {
+			if _, ok := begun[s]; !ok {
+				begun[s] = s.rounds.Load()
+			}
+			if n := s.rounds.Load() - begun[s]; n < 20 {
+				return fmt.Errorf("%s: %d rounds since the end", s.what, n)
+			}
+		}
+		return nil
+	})
 	t.Logf("%d translated connections were reset as the nftables table was gone", resets)
 	report(t, times)
 	allEnd(t, streams)
