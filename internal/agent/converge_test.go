@@ -268,7 +268,7 @@ func (p *player) happen(e event) error {
 	case e.part == "enis":
 		_ = p.setENIs(slices.Clone(e.value.([]vpc.ENI))) // repaired below, as the node loop does
 	case e.part == "routing":
-		_ = p.setRouting(e.value.(vpc.Routing))
+		_ = p.setRouting(e.value.(vpc.Routing)) // the same
 	case e.part == "strict":
 		err = os.WriteFile("/proc/sys/net/ipv4/conf/all/rp_filter", fmt.Appendf(nil, "%d", e.value), 0)
 	case isDevice:
