@@ -2,12 +2,11 @@
 // and why. It changes nothing.
 //
 // Exit status: 0; 1 for a failure, and for `plan` if there is something to
-// change; 2 for wrong usage.
+// change; 2 for wrong usage; 3 for `status` if something is wrong.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,23 +23,32 @@ var (
 	errUsage = errors.New("usage")
 	// errChanges says that the kernel differs from the plan; the plan has been printed.
 	errChanges = errors.New("the kernel differs")
+	// errWrong says that something is wrong on the node; the status has been printed.
+	errWrong = errors.New("something is wrong")
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := command().ExecuteContext(ctx)
+	code := end(os.Stderr, command().ExecuteContext(ctx))
+	stop()
+	os.Exit(code)
+}
+
+// end says what failed, and is the exit status.
+func end(stderr io.Writer, err error) int {
 	switch {
 	case err == nil:
-		return
-	case errors.Is(err, errChanges):
-		os.Exit(1)
+		return 0
+	case errors.Is(err, errChanges): // the plan has said it
+		return 1
+	case errors.Is(err, errWrong): // the status has
+		return 3
 	}
-	fmt.Fprintln(os.Stderr, "fairway:", err)
+	fmt.Fprintln(stderr, "fairway:", err)
 	if errors.Is(err, errUsage) {
-		os.Exit(2)
+		return 2
 	}
-	os.Exit(1)
+	return 1
 }
 
 func command() *cobra.Command {
@@ -50,7 +58,7 @@ func command() *cobra.Command {
 		Long: `fairway asks the agent of the node it runs on. It changes nothing.
 
 Exit status: 0; 1 for a failure, and for plan if there is something to change;
-2 for wrong usage.`,
+2 for wrong usage; 3 for status if something is wrong.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -63,7 +71,7 @@ Exit status: 0; 1 for a failure, and for plan if there is something to change;
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand())
+	root.AddCommand(planCommand(), statusCommand())
 	return root
 }
 
@@ -100,9 +108,7 @@ Each change has its reason. Exit status 1 if there are changes.`,
 				return err
 			}
 			if output == "json" {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				if err := e.Encode(p); err != nil {
+				if err := writeJSON(cmd.OutOrStdout(), p); err != nil {
 					return err
 				}
 			} else {

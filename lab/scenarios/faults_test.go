@@ -45,7 +45,7 @@ func TestEC2Refuses(t *testing.T) {
 			t.Parallel()
 			l := startLab(t, oneNode("t3.small"))
 			n := l.nodes["node-a"]
-			n.startAgent("--warm-addresses=0")
+			n.startAgent("--warm-ip-target=0", "--minimum-ip-target=1")
 			n.readyAgent()
 			if tt.pods > 0 {
 				n.addPods([]string{"p1", "p2", "p3"}[:tt.pods]...)
@@ -89,7 +89,7 @@ instances:
   - {name: node-a, type: m5.4xlarge, subnet: a}
 `)
 	n := l.nodes["node-a"]
-	n.startAgent("--warm-addresses=0", "--cool-down=0s")
+	n.startAgent("--warm-ip-target=0", "--minimum-ip-target=1", "--cool-down=0s")
 	n.readyAgent()
 	n.addPods("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10")
 	_, err := n.runtime(t.Context(), "add", "--", "p11")

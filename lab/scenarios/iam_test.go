@@ -133,7 +133,7 @@ func TestLeastPrivilege(t *testing.T) {
 	// A t3.small has three ENIs of four addresses: with four warm, the first is
 	// filled and a second made at once.
 	for _, n := range l.nodes {
-		n.startAgent("--warm-addresses=4", "--cool-down=0s")
+		n.startAgent("--warm-ip-target=4", "--cool-down=0s")
 	}
 	for _, name := range []string{"full-a", "full-b"} {
 		n := l.nodes[name]

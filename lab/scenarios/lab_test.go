@@ -165,7 +165,7 @@ func (n *node) startAgent(flags ...string) {
 	}
 	defer log.Close()
 	_, err = n.StartDaemon(n.t.Context(), guest.Daemon{
-		Name: "agent", Argv: append([]string{"fairway-agent"}, flags...), Env: n.env(n.vars...), Dir: "/",
+		Name: "agent", Argv: append([]string{"fairway-agent", "--warm-ip-target=5"}, flags...), Env: n.env(n.vars...), Dir: "/",
 		Log: log, Caps: []uintptr{unix.CAP_NET_ADMIN},
 	})
 	if err != nil {

@@ -200,7 +200,7 @@ func (n *instance) env() []string { return world.Env(n.region, []string{programs
 
 func (n *instance) startAgent(flags ...string) {
 	n.t.Helper()
-	argv := append([]string{"fairway-agent", "--cni-bin-dir", programs, "--warm-addresses", "0"}, flags...)
+	argv := append([]string{"fairway-agent", "--cni-bin-dir", programs, "--warm-ip-target=0", "--minimum-ip-target=1"}, flags...)
 	n.daemon("agent", []uintptr{unix.CAP_NET_ADMIN}, argv...)
 }
 
