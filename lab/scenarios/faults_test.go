@@ -55,6 +55,7 @@ func TestEC2Refuses(t *testing.T) {
 			if enis != 1 {
 				t.Errorf("%d ENIs for %d pods, want 1", enis, tt.pods)
 			}
+			l.refuses = true
 			l.Cloud().InjectError(tt.action, &tt.err, -1)
 
 			_, err := n.runtime(t.Context(), "add", "--", "refused")

@@ -127,7 +127,7 @@ func TestLeastPrivilege(t *testing.T) {
 		roles += fmt.Sprintf("  - {name: lacks-%d, policy: %s}\n", i, withRoutes(page.without(without...)))
 		instances += fmt.Sprintf("  - {name: lacks-%d, type: t3.small, subnet: a, role: lacks-%d}\n", i, i)
 	}
-	l := startLab(t, "\nec2: {iam: true}\nvpcs:\n  - {name: main, cidr: 10.0.0.0/16, subnets: [{name: a, cidr: 10.0.0.0/20}]}\n"+
+	l := startLab(t, "\nvpcs:\n  - {name: main, cidr: 10.0.0.0/16, subnets: [{name: a, cidr: 10.0.0.0/20}]}\n"+
 		"instances:\n"+instances+"roles:\n"+roles)
 
 	// A t3.small has three ENIs of four addresses: with four warm, the first is

@@ -1,15 +1,15 @@
 package kubernetes
 
 import (
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/fairway-cni/fairway/lab/guest"
+	"github.com/fairway-cni/fairway/test/upstream"
 )
 
 // programs is the directory of all programs that instances run.
@@ -43,7 +43,7 @@ func runTests(m *testing.M) int {
 // build makes Fairway's programs as `make build` does, and puts the plugins of
 // others beside them.
 func build(dir string) error {
-	if err := goBuild(filepath.Join("..", ".."), dir, "-trimpath", "./cmd/..."); err != nil {
+	if err := upstream.Build(filepath.Join("..", ".."), dir, "-trimpath", "./cmd/..."); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -54,62 +54,23 @@ func build(dir string) error {
 		return err
 	}
 	const plugins = "github.com/containernetworking/plugins/plugins/meta/"
-	if err := goBuild(".", dir, plugins+"portmap", plugins+"bandwidth"); err != nil {
+	if err := upstream.Build(".", dir, plugins+"portmap", plugins+"bandwidth"); err != nil {
 		return err
 	}
-	return kubeProxy(dir)
+	return upstream.BuildOnce(dir, "k8s.io/kubernetes/cmd/kube-proxy")
 }
 
-func goBuild(from, to string, args ...string) error {
-	c := exec.Command("go", append([]string{"build", "-ldflags=-s -w", "-o", to + "/"}, args...)...)
-	c.Dir = from
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", c, err, out)
+// netfilterTools puts iptables and nft among the programs.
+var netfilterTools = sync.OnceValue(func() error { return upstream.Netfilter(programs) })
+
+func needNetfilterTools(t *testing.T) {
+	t.Helper()
+	needLab(t)
+	err := netfilterTools()
+	if errors.Is(err, upstream.ErrNone) {
+		t.Skip(err)
 	}
-	return os.Chmod(to, 0o755)
-}
-
-// cache is a directory that outlives the tests.
-func cache(name string) (string, error) {
-	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", err
+		t.Fatal(err)
 	}
-	dir = filepath.Join(dir, "fairway", name)
-	return dir, os.MkdirAll(dir, 0o755)
-}
-
-// kubeProxy puts kube-proxy among the programs. It is built once for each
-// version of it and of Go, and before the clock of `go test -timeout` runs.
-func kubeProxy(dir string) error {
-	var key []byte
-	for _, file := range []string{"go.mod", "go.sum"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		key = append(key, text...)
-	}
-	sum := sha256.Sum256(append(key, runtime.Version()...))
-	kept, err := cache(fmt.Sprintf("kube-proxy-%x", sum[:6]))
-	if err != nil {
-		return err
-	}
-	program := filepath.Join(kept, "kube-proxy")
-	if _, err := os.Stat(program); err != nil {
-		fmt.Fprintln(os.Stderr, "building kube-proxy, which takes some minutes the first time")
-		temp, err := os.MkdirTemp(kept, ".build-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(temp)
-		if err := goBuild(".", temp, "k8s.io/kubernetes/cmd/kube-proxy"); err != nil {
-			return err
-		}
-		if err := os.Rename(filepath.Join(temp, "kube-proxy"), program); err != nil {
-			return err
-		}
-	}
-	return os.Symlink(program, filepath.Join(dir, "kube-proxy"))
 }

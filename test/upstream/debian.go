@@ -1,4 +1,4 @@
-package kubernetes
+package upstream
 
 import (
 	"errors"
@@ -7,12 +7,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"testing"
 )
 
-// errNoTool says that a program is neither here nor to be had.
-var errNoTool = errors.New("neither the program nor apt-get is on this machine")
+// ErrNone says that a program is neither here nor to be had.
+var ErrNone = errors.New("neither the program nor apt-get is on this machine")
 
 // tools are the packages, by a program that shows that the machine has one, and
 // what of it becomes a program of instances: name -> file and first argument.
@@ -27,9 +25,9 @@ var tools = []struct {
 	{"nft", "nftables", map[string]string{"nft": "nft"}},
 }
 
-// netfilterTools puts iptables and nft among the programs, where the machine has
-// none of its own.
-var netfilterTools = sync.OnceValue(func() error {
+// Netfilter puts iptables and nft into a directory of programs, where the machine
+// has none of its own. [ErrNone]: they cannot be had.
+func Netfilter(into string) error {
 	for _, tool := range tools {
 		if exec.Command(tool.program, "--version").Run() == nil {
 			continue // one that is there and does not run is none
@@ -45,24 +43,12 @@ var netfilterTools = sync.OnceValue(func() error {
 		for name, command := range tool.commands {
 			script := fmt.Sprintf("#!/bin/sh\nLD_LIBRARY_PATH=%s XTABLES_LIBDIR=%s exec %s \"$@\"\n",
 				strings.Join(libraries, ":"), filepath.Join(strings.Join(libraries, ""), "xtables"), filepath.Join(root, "usr/sbin", command))
-			if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o755); err != nil {
+			if err := os.WriteFile(filepath.Join(into, name), []byte(script), 0o755); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-})
-
-func needNetfilterTools(t *testing.T) {
-	t.Helper()
-	needLab(t)
-	err := netfilterTools()
-	if errors.Is(err, errNoTool) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // unpacked gives a directory with the files of a Debian package, and of those
@@ -70,7 +56,7 @@ func needNetfilterTools(t *testing.T) {
 func unpacked(pkg string) (string, error) {
 	for _, program := range []string{"apt-get", "apt-cache", "dpkg-deb", "dpkg-query"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w: %w", errNoTool, err)
+			return "", fmt.Errorf("%w: %w", ErrNone, err)
 		}
 	}
 	dir, err := cache("debian")
