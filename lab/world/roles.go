@@ -30,6 +30,10 @@ const NoRole = "none"
 var (
 	//go:embed policies/policy.json
 	agentPolicy []byte
+	//go:embed policies/return.json
+	agentReturn []byte
+	//go:embed policies/sweep.json
+	agentSweep []byte
 	//go:embed policies/routes.json
 	agentRoutes []byte
 )
@@ -37,7 +41,7 @@ var (
 // agentPolicies are those of [AgentRole].
 func agentPolicies() []policy.Document {
 	var out []policy.Document
-	for _, text := range [][]byte{agentPolicy, agentRoutes} {
+	for _, text := range [][]byte{agentPolicy, agentReturn, agentSweep, agentRoutes} {
 		d, err := policy.Parse(text)
 		if err != nil {
 			panic("world: an embedded policy is wrong: " + err.Error())

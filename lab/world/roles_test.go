@@ -97,7 +97,7 @@ func TestAgentPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, embedded := range map[string][]byte{"policy": agentPolicy, "routes": agentRoutes} {
+	for name, embedded := range map[string][]byte{"policy": agentPolicy, "return": agentReturn, "sweep": agentSweep, "routes": agentRoutes} {
 		_, rest, begins := strings.Cut(string(page), "```json "+name+"\n")
 		text, _, ends := strings.Cut(rest, "```")
 		if !begins || !ends {
