@@ -142,6 +142,7 @@ func TestStatusOfPods(t *testing.T) {
 		r := newRegion(t, ec2sim.Config{}, "m5.large", "10.0.1.0/24")
 		a := r.start()
 		defer a.stop()
+		time.Sleep(time.Minute) // the pool is full, and pods come to the primary ENI first
 		start := time.Now()
 		addrs := make(map[string]netip.Addr)
 		for _, name := range []string{"z", "a"} {

@@ -218,3 +218,29 @@ func BenchmarkScrape(b *testing.B) {
 		scrape(b, h)
 	}
 }
+
+// TestDocumented: every name that is served has its row in the documentation.
+func TestDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, err := os.ReadFile(filepath.Join("testdata", "scrape.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	for line := range strings.Lines(string(served)) {
+		f := strings.Fields(line)
+		if f[0] != "#" || f[1] != "TYPE" {
+			continue
+		}
+		names++
+		if row := fmt.Sprintf("\n| `%s` | %s | ", f[2], f[3]); !strings.Contains(string(text), row) {
+			t.Errorf("docs/metrics.md has no row that begins %q", row[1:])
+		}
+	}
+	if names < 30 {
+		t.Errorf("%d names are served: where are the others?", names)
+	}
+}
