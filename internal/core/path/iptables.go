@@ -29,6 +29,8 @@ type iptChain struct {
 // iptRule is one -A line.
 type iptRule struct {
 	text    string
+	chain   string
+	comment string
 	matches []iptMatch
 	target  string
 	args    []string // the target's options
@@ -88,7 +90,9 @@ func ParseIptables(lines []string) (Iptables, error) {
 			if c == nil {
 				return t, fail("chain " + words[1] + " is not declared")
 			}
-			c.rules = append(c.rules, parseIptRule(line, words[2:]))
+			r := parseIptRule(line, words[2:])
+			r.chain = c.name
+			c.rules = append(c.rules, r)
 		default:
 			return t, fail("want *TABLE, :CHAIN or -A")
 		}
@@ -189,7 +193,9 @@ func parseIptRule(text string, w []string) iptRule {
 			if opt == "--mark" && module == "connmark" {
 				opt = "--ctmark"
 			}
-			if opt != "--comment" {
+			if opt == "--comment" {
+				r.comment = w[1]
+			} else {
 				m := iptMatch{not: not, opt: opt, args: w[1 : n+1]}
 				if opt == "-s" || opt == "-d" {
 					var err error
