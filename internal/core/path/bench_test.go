@@ -3,6 +3,7 @@ package path_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
@@ -70,6 +71,41 @@ func BenchmarkTraceAnew(b *testing.B) {
 	p := path.Probe{From: "b:default/sleep", To: "a:default/httpbin:80"}
 	for b.Loop() {
 		if _, err := path.NewTracer(w).Trace(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// cluster is 35 nodes with 29 pods each, as seed003's node is: 1,015 pods.
+func cluster(tb testing.TB) *path.World {
+	tb.Helper()
+	_, w, err := example.Load("seed003")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text, err := w.JSON()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := 1; i < 35; i++ {
+		// Another node has its own third byte; the subnet is a /16 of one route.
+		other := strings.NewReplacer("10.11.4.", fmt.Sprintf("10.11.%d.", 4+i), "node-a1", fmt.Sprintf("node-a%d", i+1),
+			"eni-0a0", fmt.Sprintf("eni-%02da0", i), "default/", fmt.Sprintf("n%d/", i), `"namespace": "default"`, fmt.Sprintf(`"namespace": "n%d"`, i)).Replace(string(text))
+		x, err := path.ParseWorld([]byte(other))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		w.Nodes = append(w.Nodes, x.Nodes[0])
+		w.VPCs[0].ENIs.Value = append(w.VPCs[0].ENIs.Value, x.VPCs[0].ENIs.Value...)
+	}
+	return w
+}
+
+// BenchmarkAll is every class of 1,000 pods to every other.
+func BenchmarkAll(b *testing.B) {
+	w := cluster(b)
+	for b.Loop() {
+		if _, err := path.NewTracer(w).All(path.TCP); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,9 +1,5 @@
 package path
 
-import (
-	"strings"
-)
-
 // Verdict is what becomes of a packet: at a hop, or altogether.
 type Verdict string
 
@@ -83,9 +79,10 @@ type Answer struct {
 	// Outcomes is how many ways a choice on the way, such as a service's backend,
 	// leaves open; the hops are those of the worst.
 	Outcomes int `json:"outcomes"`
+	// Failing is how many of the outcomes are not "delivered".
+	Failing int `json:"failing"`
 
 	destination *nsRef // where the packet was delivered, if it was
-	near        []int  // hops
 }
 
 // Faults are the numbers, from 0, of the hops that drop.
@@ -122,10 +119,4 @@ func (a *Answer) verdict() Verdict {
 		return Unsure
 	}
 	return Arrived
-}
-
-// deviceOf is the device of a text such as "out eth0".
-func deviceOf(result string) string {
-	_, dev, _ := strings.Cut(result, " ")
-	return dev
 }

@@ -141,13 +141,16 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 	}
 	var worst *Answer
 	var script []int
-	outcomes := 0
+	outcomes, failing := 0, 0
 	for outcomes < maxOutcomes {
 		outcomes++
 		w := &walk{t: t, script: script, tracked: map[eniFlow]bool{}, seen: map[visited]bool{}, said: map[string]bool{}}
 		w.ans = &Answer{Probe: p, MTU: 1 << 16}
 		w.both(from, to)
 		w.ans.Verdict = w.ans.verdict()
+		if w.ans.Verdict != Arrived {
+			failing++
+		}
 		if worst == nil || rank(w.ans.Verdict) > rank(worst.Verdict) {
 			worst = w.ans
 		}
@@ -155,7 +158,7 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 			break
 		}
 	}
-	worst.Outcomes = outcomes
+	worst.Outcomes, worst.Failing = outcomes, failing
 	return worst, nil
 }
 

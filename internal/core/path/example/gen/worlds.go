@@ -17,7 +17,7 @@ type cilium struct{ router, native string }
 // pod is one as Cilium's ENI mode wires it: a rule to it, and one from it for the
 // native block into the table of its ENI.
 func (c cilium) pod(n *path.Node, name, address string, table int, port uint16) {
-	veth := fmt.Sprintf("lxc%x", node.VethName("", name, "eth0"))[:11]
+	veth := node.VethName("lxc", name, "eth0")
 	pod(n, wire{name, address, veth, c.router, port})
 	routes(&n.Host, address+" dev "+veth+" scope link")
 	rules(&n.Host, "20: from all to "+address+" lookup main proto kernel",
