@@ -173,6 +173,9 @@ func (t *Tracer) scope(a *Answer) (*Scope, error) {
 			s.Good = append(s.Good, dev)
 		}
 	}
+	if s.Pods < 2 || s.Failing == 0 {
+		return nil, nil // nobody else, or nobody else's trouble
+	}
 	slices.Sort(s.Bad)
 	slices.Sort(s.Good)
 	return s, nil
@@ -207,11 +210,8 @@ func (t *Tracer) deviceOf(n *Node, a netip.Addr) string {
 }
 
 func (s *Scope) String() string {
-	switch {
-	case s.Failing == s.Pods:
+	if s.Failing == s.Pods {
 		return fmt.Sprintf("all %d pods on %s", s.Pods, s.Node)
-	case s.Failing == 0:
-		return fmt.Sprintf("no other of the %d pods on %s", s.Pods, s.Node)
 	}
 	text := fmt.Sprintf("%d of %d pods on %s", s.Failing, s.Pods, s.Node)
 	if len(s.Bad) > 0 && len(s.Good) > 0 {

@@ -295,7 +295,11 @@ func (w *walk) send(v *visit, f found) step {
 	if d != nil && d.Kind == "veth" && d.Peer != "" && !strings.HasPrefix(d.Peer, "host ") {
 		result = "pod"
 	}
-	w.hop(v, Hop{Matched: f.decided(v.p.Dst), Result: result, Verdict: Pass, Device: r.Dev, near: f.near})
+	matched := f.decided(v.p.Dst)
+	if v.at.pod != nil && r.Via.IsValid() && f.near == nil {
+		matched = dstString(r.Dst) + " via " + r.Via.String() // a pod has one way, as a rule
+	}
+	w.hop(v, Hop{Matched: matched, Result: result, Verdict: Pass, Device: r.Dev, near: f.near})
 	v.run("postrouting")
 	if d == nil {
 		w.blind(v, "not known: device "+r.Dev)

@@ -50,7 +50,7 @@ func (v *visit) nftRule(c *baseChain, chain *nftChain, r *nftRule, depth int) (o
 		case nftSetMark:
 			v.nftSetMark(s)
 		case nftSNAT, nftDNAT, nftMasquerade:
-			return v.nftTranslate(s, quote())
+			return v.nftTranslate(s, "nft "+c.table.name+" "+chain.name+": "+s.natText())
 		case nftOther:
 			v.w.blindAt(v, "not modelled: "+quote(), v.diverts(c))
 			return 0, "", false
@@ -113,6 +113,17 @@ func (v *visit) nftTranslate(s *nftStmt, quote string) (outcome, string, bool) {
 		v.translateDst(to, port, quote)
 	}
 	return translated, "", true
+}
+
+// natText is the statement without what its rule asks.
+func (s *nftStmt) natText() string {
+	switch s.op {
+	case nftMasquerade:
+		return "masquerade"
+	case nftSNAT:
+		return "snat to " + s.expr[0]
+	}
+	return "dnat to " + s.expr[0]
 }
 
 func (v *visit) nftMatches(c *baseChain, s *nftStmt) bool {
