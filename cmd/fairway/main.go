@@ -1,8 +1,9 @@
 // Command fairway is the person's tool: it shows what Fairway does on a node,
-// and why. It changes nothing.
+// and why, and explains a packet's way. It changes nothing.
 //
 // Exit status: 0; 1 for a failure, and for `plan` if there is something to
-// change; 2 for wrong usage.
+// change; 2 for wrong usage. `path` and `explain` have their own: 0 delivered, 1
+// not, 2 cannot tell, 3 wrong usage.
 package main
 
 import (
@@ -36,6 +37,13 @@ func main() {
 	case errors.Is(err, errChanges):
 		os.Exit(1)
 	}
+	var own exitStatus
+	if errors.As(err, &own) {
+		if own.err != nil {
+			fmt.Fprintln(os.Stderr, "fairway:", own.err)
+		}
+		os.Exit(own.status)
+	}
 	fmt.Fprintln(os.Stderr, "fairway:", err)
 	if errors.Is(err, errUsage) {
 		os.Exit(2)
@@ -46,11 +54,12 @@ func main() {
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fairway",
-		Short: "Show what Fairway does on a node, and why",
-		Long: `fairway asks the agent of the node it runs on. It changes nothing.
+		Short: "Show what Fairway does on a node, and why, and explain a packet's way",
+		Long: `plan asks the agent of the node it runs on; path needs no node and no agent, and
+explains packets of clusters that run another CNI too. Nothing is changed.
 
 Exit status: 0; 1 for a failure, and for plan if there is something to change;
-2 for wrong usage.`,
+2 for wrong usage. path and explain have statuses of their own.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -63,7 +72,7 @@ Exit status: 0; 1 for a failure, and for plan if there is something to change;
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand())
+	root.AddCommand(planCommand(), pathCommand(), explainCommand())
 	return root
 }
 
