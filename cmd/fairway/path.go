@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,6 +45,7 @@ func pathUsageError(err error) error { return exitStatus{pathUsage, err} }
 type pathOptions struct {
 	example, file string
 	proto, output string
+	theme         string
 	size, mend    int
 	whatIf        []string
 	assert        string
@@ -74,6 +76,7 @@ or no world.`,
   fairway path --example seed003 --with-mend 1
   fairway path --example seed003 --what-if 'node-a1: sysctl net.ipv4.conf.eth1.rp_filter=2'
   fairway path -b world.json b:default/sleep a:default/httpbin:80 -o json
+  fairway path --example seed003 -o svg > seed003.svg
   fairway path -b world.json --all`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runPath(cmd.OutOrStdout(), o, args) },
 	}
@@ -82,7 +85,8 @@ or no world.`,
 	worldFlags(cmd, &o)
 	f.StringVar(&o.proto, "proto", "tcp", "tcp, udp or icmp")
 	f.IntVar(&o.size, "size", path.SYN, "bytes of the packet, the IP header included; it must not be fragmented")
-	f.StringVarP(&o.output, "output", "o", "text", "text or json")
+	f.StringVarP(&o.output, "output", "o", "text", "text, json, svg or mermaid")
+	f.StringVar(&o.theme, "theme", "auto", "of -o svg: auto, light or dark")
 	f.StringArrayVar(&o.whatIf, "what-if", nil, "a change of the world before the packet is followed, as `TARGET: CHANGE`; may be given again")
 	f.IntVar(&o.mend, "with-mend", 0, "follow the packet in the world that has the Nth mend of the answer")
 	f.StringVar(&o.assert, "assert", "", "say nothing but a line, and exit 0 if the verdict is this one: delivered, dropped or \"cannot tell\"")
@@ -126,8 +130,12 @@ func (o *pathOptions) validate(args []string) error {
 	switch {
 	case len(args) != 0 && len(args) != 2:
 		return errors.New("want FROM and TO; see fairway path --help")
-	case o.output != "text" && o.output != "json":
-		return fmt.Errorf("--output %q: must be text or json", o.output)
+	case !slices.Contains([]string{"text", "json", "svg", "mermaid"}, o.output):
+		return fmt.Errorf("--output %q: must be text, json, svg or mermaid", o.output)
+	case !slices.Contains([]render.Theme{render.Auto, render.Light, render.Dark}, render.Theme(o.theme)):
+		return fmt.Errorf("--theme %q: must be auto, light or dark", o.theme)
+	case o.all && o.output != "text" && o.output != "json":
+		return fmt.Errorf("--all --output %s: must be text or json", o.output)
 	case o.assert != "" && o.assert != string(path.Arrived) && o.assert != string(path.Dropped) && o.assert != string(path.Unsure):
 		return fmt.Errorf("--assert %q: must be delivered, dropped or \"cannot tell\"", o.assert)
 	case o.size < 28 || o.size > 65535:
@@ -214,14 +222,22 @@ func explain(w *path.World, p path.Probe, mend int) (render.Report, error) {
 }
 
 func writeReport(out io.Writer, r render.Report, o pathOptions) error {
-	if o.output == "json" {
+	text := ""
+	switch o.output {
+	case "json":
 		b, err := render.JSON(r)
-		if err == nil {
-			_, err = out.Write(b)
+		if err != nil {
+			return err
 		}
-		return err
+		text = string(b)
+	case "svg":
+		text = render.SVG(r, render.Theme(o.theme))
+	case "mermaid":
+		text = render.Mermaid(r)
+	default:
+		text = render.Text(r, style(out, o.width))
 	}
-	_, err := io.WriteString(out, render.Text(r, style(out, o.width)))
+	_, err := io.WriteString(out, text)
 	return err
 }
 

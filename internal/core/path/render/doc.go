@@ -1,5 +1,5 @@
-// Package render shows an answer of package path to a person: as text,
-// and as JSON for a program.
+// Package render shows an answer of package path to a person: as text, as a
+// picture (SVG), as a Mermaid diagram, and as JSON for a program.
 //
 // The same report gives the same bytes. Nothing here decides anything about the
 // packet: a renderer orders, joins and leaves out.
