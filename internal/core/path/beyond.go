@@ -128,7 +128,15 @@ func (w *walk) transit(v *VPC, subnet string, h Hop, id string, p *Packet) step 
 		w.add(Hop{Where: where, Matched: "VPC " + v.Name + " has no attachment", Verdict: Drop, Code: CodeTransitNoRoute})
 		return w.ifRouted(v, p)
 	}
+	if len(from.Subnets) == 0 {
+		w.blindHop(where, "not known: subnets of "+from.ID, true)
+		return nil
+	}
 	door := v.inZone(from.Subnets, subnet)
+	if door == "" && !v.Subnets.Known {
+		w.blindHop(where, v.Subnets.unknown("the zones of VPC "+v.Name+"'s subnets"), false)
+		door = from.Subnets[0]
+	}
 	if door == "" {
 		w.add(Hop{Where: where, Matched: from.ID + " has no subnet in the zone of " + subnet, Verdict: Drop, Code: CodeTransitZone})
 		door = from.Subnets[0]
@@ -201,17 +209,7 @@ func (w *walk) fromTransit(v *VPC, to *Attachment, p *Packet) step {
 	}
 	// Which of several subnets, the gateway decides.
 	door := to.Subnets[w.choose(len(to.Subnets))]
-	if o := v.owner(p.Dst); o != nil {
-		if o.Subnet == door {
-			return w.eniInside(o, v, door, p)
-		}
-	}
 	return w.routeOut(v, door, p)
-}
-
-// eniInside is delivery within the attachment's own subnet, where no ACL is asked.
-func (w *walk) eniInside(e *ENI, v *VPC, subnet string, p *Packet) step {
-	return func() step { return w.eniIn(e, v, subnet, p) }
 }
 
 // internetOut is what an internet gateway does: private to public, one to one.
@@ -304,6 +302,12 @@ func (v *VPC) privateOf(public netip.Addr) netip.Addr {
 
 func (w *walk) fromInternet(p *Packet) step {
 	if p.Dst.IsPrivate() || shared.Contains(p.Dst) {
+		for i := range w.t.w.VPCs {
+			if v := &w.t.w.VPCs[i]; !v.ENIs.Known && (v.has(p.Dst) || !v.CIDRs.Known) {
+				w.blindHop(Where{"", KindInternet, "internet"}, v.ENIs.unknown("the public address of "+p.Dst.String()), true)
+				return nil
+			}
+		}
 		w.add(Hop{Where: Where{"", KindInternet, "internet"}, Matched: p.Dst.String() + " has no public address", Verdict: Drop, Code: CodeNoPublic})
 		return nil
 	}

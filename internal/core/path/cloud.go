@@ -137,8 +137,15 @@ func (p *Packet) what() string {
 func (w *walk) routeOut(v *VPC, subnet string, p *Packet) step {
 	r, table, blind := v.route(subnet, p.Dst)
 	local := blind == "" && r != nil && r.Target == "local"
-	if owner := v.owner(p.Dst); !local || owner == nil || owner.Subnet != subnet {
+	switch v.inSubnet(subnet, p.Dst) {
+	case yes:
+		if !local {
+			w.acl(v, subnet, p, true)
+		}
+	case no:
 		w.acl(v, subnet, p, true)
+	case some:
+		w.blindHop(Where{v.Name, KindACL, "ACL of " + subnet}, v.Subnets.unknown("whether "+p.Dst.String()+" is in "+subnet), false)
 	}
 	where := Where{v.Name, KindTable, "route table of " + subnet}
 	if table != nil {
@@ -159,6 +166,27 @@ func (w *walk) routeOut(v *VPC, subnet string, p *Packet) step {
 	return w.target(v, subnet, where, r, p)
 }
 
+// inSubnet: is the address of the subnet? some: nobody knows. An ACL is asked at
+// the subnet's border, and not within.
+func (v *VPC) inSubnet(id string, a netip.Addr) three {
+	if s := v.subnet(id); s != nil {
+		if s.CIDR.Contains(a) {
+			return yes
+		}
+		return no
+	}
+	if e := v.owner(a); e != nil {
+		if e.Subnet == id {
+			return yes
+		}
+		return no
+	}
+	if v.CIDRs.Known && !v.has(a) {
+		return no
+	}
+	return some
+}
+
 // route finds the subnet's route. Source: "Route priority", Amazon VPC User
 // Guide: the longest prefix; of equals the local one, then a CIDR before a
 // prefix list.
@@ -177,6 +205,9 @@ func (v *VPC) route(subnet string, dst netip.Addr) (*VPCRoute, *RouteTable, stri
 		}
 	}
 	r, blind := longestRoute(routes, v.PrefixLists, dst)
+	if r == nil && blind == "" && !v.CIDRs.Known {
+		blind = v.CIDRs.unknown("CIDRs of VPC " + v.Name)
+	}
 	return r, t, blind
 }
 

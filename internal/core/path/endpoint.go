@@ -133,6 +133,9 @@ func (t *Tracer) named(site, name string) (*nsRef, netip.Addr, error) {
 	if hit == nil {
 		return nil, netip.Addr{}, fmt.Errorf("%w: the world has no pod, node or address of that name", ErrProbe)
 	}
+	if !hit.addr().IsValid() {
+		return nil, netip.Addr{}, fmt.Errorf("%w: %s", ErrProbe, hit.ns.Devices.unknown("an address of "+hit.where.String()))
+	}
 	return hit, hit.addr(), nil
 }
 

@@ -81,6 +81,9 @@ func baseChains(ns *Namespace, hook string) []baseChain {
 	return out
 }
 
+// conntrackPriority is where a connection is looked up (NF_IP_PRI_CONNTRACK).
+const conntrackPriority = -200
+
 // outcome is what a chain says.
 type outcome uint8
 
@@ -134,6 +137,11 @@ func (v *visit) base(c *baseChain) {
 	var o outcome
 	var text string
 	drop := false
+	if c.priority < conntrackPriority {
+		// These chains run before the kernel has looked the connection up.
+		defer func(ct *conn) { v.ct = ct }(v.ct)
+		v.ct = nil
+	}
 	if c.nft != nil {
 		o, text = v.nftChain(c, c.nft, 0)
 		drop = o == fallThrough && c.nft.drop

@@ -121,6 +121,7 @@ func (r *nsRef) ready() *nsRef {
 const (
 	maxSteps    = 256 // places on one way; a packet that circles is found before
 	maxOutcomes = 64  // ways that random choices lead to
+	noMTU       = 1 << 16
 )
 
 // Trace answers one probe. An error says that the probe names nothing of this
@@ -145,7 +146,7 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 	for outcomes < maxOutcomes {
 		outcomes++
 		w := &walk{t: t, script: script, tracked: map[eniFlow]bool{}, seen: map[visited]bool{}, said: map[string]bool{}}
-		w.ans = &Answer{Probe: p, MTU: 1 << 16}
+		w.ans = &Answer{Probe: p, MTU: noMTU}
 		w.both(from, to)
 		w.ans.Verdict = w.ans.verdict()
 		if w.ans.Verdict != Arrived {
@@ -159,6 +160,9 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 		}
 	}
 	worst.Outcomes, worst.Failing = outcomes, failing
+	if worst.MTU == noMTU {
+		worst.MTU = 0 // the packet crossed nothing
+	}
 	return worst, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
+
 	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/internal/core/path/example"
 )
@@ -18,18 +20,28 @@ import (
 // TestUnknownPartsNeverChangeTheVerdict: whatever one part is unknown, the
 // verdict is what it was, or "cannot tell". It is never another.
 func TestUnknownPartsNeverChangeTheVerdict(t *testing.T) {
+	type story struct {
+		w        *path.World
+		from, to string
+	}
+	var stories []story
 	for _, e := range example.All() {
 		_, w, err := example.Load(e.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := verdict(t, w, e)
-		text, err := w.JSON()
+		stories = append(stories, story{w, e.From, e.To})
+	}
+	g := own(t, "testdata/gateways.txtar")
+	stories = append(stories, story{g, "node:vm-a", "internet:443"}, story{g, "node:vm-a", "node:vm-b:22"}, story{g, "internet", "node:vm-p:22"})
+	for _, s := range stories {
+		want := verdict(t, s.w, s.from, s.to)
+		text, err := s.w.JSON()
 		if err != nil {
 			t.Fatal(err)
 		}
 		unsure := 0
-		for _, p := range parts(w) {
+		for _, p := range parts(s.w) {
 			tree := map[string]any{}
 			if err := json.Unmarshal(text, &tree); err != nil {
 				t.Fatal(err)
@@ -41,29 +53,49 @@ func TestUnknownPartsNeverChangeTheVerdict(t *testing.T) {
 			}
 			blind, err := path.ParseWorld(b)
 			if err != nil {
-				t.Fatalf("%s without %v: %v", e.Name, p, err)
+				t.Fatalf("%s without %v: %v", s.w.Name, p, err)
 			}
-			a, err := path.NewTracer(blind).Trace(path.Probe{From: e.From, To: e.To})
+			a, err := path.NewTracer(blind).Trace(path.Probe{From: s.from, To: s.to})
 			switch {
 			case errors.Is(err, path.ErrProbe):
 				// The pods of a node are how the probe finds its ends.
 			case err != nil:
-				t.Errorf("%s without %v: %v", e.Name, p, err)
+				t.Errorf("%s without %v: %v", s.w.Name, p, err)
 			case a.Verdict == path.Unsure:
 				unsure++
 			case a.Verdict != want:
-				t.Errorf("%s without %v: %s, want %s or cannot tell", e.Name, p, a.Verdict, want)
+				t.Errorf("%s %s %s without %v: %s, want %s or cannot tell", s.w.Name, s.from, s.to, p, a.Verdict, want)
 			}
 		}
 		if unsure == 0 {
-			t.Errorf("%s: no unknown part made anything unsure, so the test looks at nothing", e.Name)
+			t.Errorf("%s: no unknown part made anything unsure, so the test looks at nothing", s.w.Name)
 		}
 	}
 }
 
-func verdict(t *testing.T, w *path.World, e example.Example) path.Verdict {
+// own is the world of a story of testdata.
+func own(t *testing.T, file string) *path.World {
 	t.Helper()
-	a, err := path.NewTracer(w).Trace(path.Probe{From: e.From, To: e.To})
+	ar, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range ar.Files {
+		if f.Name == "world.json" {
+			w, err := path.ParseWorld(f.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w
+		}
+	}
+	t.Fatalf("%s has no world", file)
+	return nil
+}
+
+func verdict(t *testing.T, w *path.World, from, to string) path.Verdict {
+	t.Helper()
+	a, err := path.NewTracer(w).Trace(path.Probe{From: from, To: to})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,9 +162,12 @@ func FuzzTrace(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, damages uint8) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		all := example.All()
-		_, w, err := example.Load(all[r.IntN(len(all))].Name)
-		if err != nil {
-			t.Fatal(err)
+		w := own(t, "testdata/gateways.txtar")
+		if i := r.IntN(len(all) + 1); i < len(all) {
+			var err error
+			if _, w, err = example.Load(all[i].Name); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for range damages % 24 {
 			damage(w, r)
