@@ -142,7 +142,7 @@ func (r *IPRule) UnmarshalText(b []byte) error {
 	prio, rest, ok := strings.Cut(string(b), ":")
 	n, err := strconv.ParseUint(strings.TrimSpace(prio), 10, 32)
 	if !ok || err != nil {
-		return fmt.Errorf("parse ip rule %q: want PRIORITY: ...", b)
+		return fmt.Errorf("parse ip rule %q: want PRIORITY and a colon first", b)
 	}
 	*r, err = parseIPRule(strings.Fields(rest))
 	r.Priority = int(n)

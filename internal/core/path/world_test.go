@@ -50,7 +50,7 @@ func TestParseWorldRefuses(t *testing.T) {
 		{`{"form":1,"vpcs":[{"id":"v","cidrs":["10.0.0.0/8"]},{"id":"v"}]}`, `vpc  "v": without a name, or there twice`},
 		{`{"form":1,"vpcs":[{"id":"v","cidr":["10.0.0.0/8"]}]}`, `unknown field "cidr"`},
 		{`{"form":1,"vpcs":[{"id":"v","enis":[{"id":"eni-1","addresses":["::1"]}]}]}`, "eni eni-1: no IPv4 address, or another kind"},
-		{`{"form":1,"nodes":[{"name":"n","host":{"rules":["0 lookup local"]}}]}`, `parse ip rule "0 lookup local": want PRIORITY`},
+		{`{"form":1,"nodes":[{"name":"n","host":{"rules":["0 lookup local"]}}]}`, `parse ip rule "0 lookup local": want PRIORITY and`},
 		{`{"form":1,"nodes":[{"name":"n","host":{"routes":["10.0.0.0/99 dev a"]}}]}`, "parse ip route"},
 		{`{"form":1,"nodes":[{"name":"n","host":{"nftables":["table inet a {"]}}]}`, "table a does not end"},
 		{`{"form":1,"nodes":[{"name":"n","host":{"iptables":["*nat","-A X -j ACCEPT"]}}]}`, "chain X is not declared"},

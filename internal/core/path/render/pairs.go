@@ -93,10 +93,7 @@ func add(list *[]pair, h *path.Hop) {
 			decided += " (" + h.Result + ")"
 		}
 	}
-	if strings.HasSuffix(decided, " active") {
-		decided = strings.TrimSuffix(decided, " active")
-	}
-	s.decided = append(s.decided, decided)
+	s.decided = append(s.decided, strings.TrimSuffix(decided, " active"))
 	if r := short(h); r != "" || s.result == "" {
 		s.result = r
 	}
