@@ -101,7 +101,7 @@ func (f *fib) lookup(q flow) found {
 			return found{rule: r, near: near}
 		}
 		route := f.longest(r.Table, q)
-		if route == nil || route.Kind == "throw" || r.Suppress >= route.Dst.Bits() {
+		if route == nil || route.Kind == "throw" || r.suppresses(route) {
 			continue
 		}
 		if route.Other != "" {
@@ -113,6 +113,16 @@ func (f *fib) lookup(q flow) found {
 		return found{route: route, rule: r, near: near}
 	}
 	return found{near: near}
+}
+
+// suppresses: a rule passes over a prefix that is no longer than it says, but not
+// over a route that refuses: that one has ended the lookup (fib_rules_lookup).
+func (r *IPRule) suppresses(route *IPRoute) bool {
+	switch route.Kind {
+	case "unreachable", "blackhole", "prohibit":
+		return false
+	}
+	return r.Suppress >= route.Dst.Bits()
 }
 
 // matches reports whether the rule applies. onlyTo: all but the destination
