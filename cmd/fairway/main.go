@@ -1,8 +1,9 @@
 // Command fairway is the person's tool: it shows what Fairway does on a node,
-// and why. It changes nothing.
+// and why, and explains a packet's way. It changes nothing.
 //
 // Exit status: 0; 1 for a failure, and for `plan` if there is something to
-// change; 2 for wrong usage; 3 for `status` if something is wrong.
+// change; 2 for wrong usage; 3 for `status` if something is wrong. `path` and
+// `explain` have their own: 0 delivered, 1 not, 2 cannot tell, 3 wrong usage.
 package main
 
 import (
@@ -44,6 +45,13 @@ func end(stderr io.Writer, err error) int {
 	case errors.Is(err, errWrong): // the status has
 		return 3
 	}
+	var own exitStatus
+	if errors.As(err, &own) {
+		if own.err != nil {
+			fmt.Fprintln(stderr, "fairway:", own.err)
+		}
+		return own.status
+	}
 	fmt.Fprintln(stderr, "fairway:", err)
 	if errors.Is(err, errUsage) {
 		return 2
@@ -54,11 +62,13 @@ func end(stderr io.Writer, err error) int {
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fairway",
-		Short: "Show what Fairway does on a node, and why",
-		Long: `fairway asks the agent of the node it runs on. It changes nothing.
+		Short: "Show what Fairway does on a node, and why, and explain a packet's way",
+		Long: `plan asks the agent of the node it runs on; path needs no node and no agent, and
+explains packets of clusters that run another CNI too. Nothing is changed.
 
 Exit status: 0; 1 for a failure, and for plan if there is something to change;
-2 for wrong usage; 3 for status if something is wrong.`,
+2 for wrong usage; 3 for status if something is wrong. path and explain have
+statuses of their own.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -71,7 +81,7 @@ Exit status: 0; 1 for a failure, and for plan if there is something to change;
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand(), statusCommand())
+	root.AddCommand(planCommand(), statusCommand(), pathCommand(), explainCommand())
 	return root
 }
 
