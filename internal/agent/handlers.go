@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/agent/ipamd"
@@ -96,7 +97,7 @@ func (h *handlers) add(ctx context.Context, c *cniserver.Call) cniserver.Reply {
 	case errors.As(err, &empty) && empty.Waited > 0:
 		return cniserver.Reply{Err: cniserver.TryAgainLater(empty.Error(), "waited "+empty.Waited.String()+" for an address; the runtime tries the pod again")}
 	case errors.As(err, &empty):
-		return cniserver.Reply{Err: cniserver.NoAddress(empty.Error(), "the runtime tries the pod again; `fairway status` shows the node's ENIs and addresses")}
+		return cniserver.Reply{Err: cniserver.NoAddress(strings.TrimPrefix(empty.Error(), "no free address: "), "the runtime tries the pod again; `fairway status` shows the node's ENIs and addresses")}
 	case ctx.Err() != nil:
 		return cniserver.Reply{Err: cniserver.TryAgainLater("the agent is ending, or the caller has gone", ctx.Err().Error())}
 	}

@@ -22,7 +22,7 @@ func TestEC2Refuses(t *testing.T) {
 		err          ec2sim.Error
 		says         []string
 	}{
-		{"the role may not assign", "AssignPrivateIpAddresses", 0,
+		{"the role may not assign", "AssignPrivateIpAddresses", 1,
 			ec2sim.Error{Code: "UnauthorizedOperation", Message: "You are not authorized to perform this operation."},
 			[]string{"UnauthorizedOperation", "allow the IAM action ec2:AssignPrivateIpAddresses for the role of this node"}},
 		{"the role may not create an ENI", "CreateNetworkInterface", 3,
@@ -31,10 +31,10 @@ func TestEC2Refuses(t *testing.T) {
 		{"the role may not attach an ENI", "AttachNetworkInterface", 3,
 			ec2sim.Error{Code: "UnauthorizedOperation", Message: "You are not authorized to perform this operation."},
 			[]string{"UnauthorizedOperation", "allow the IAM action ec2:AttachNetworkInterface"}},
-		{"throttled", "AssignPrivateIpAddresses", 0,
+		{"throttled", "AssignPrivateIpAddresses", 1,
 			ec2sim.Error{Code: "RequestLimitExceeded", Message: "Request limit exceeded."},
 			[]string{"RequestLimitExceeded", "tried again later by itself", "ec2:AssignPrivateIpAddresses"}},
-		{"the subnet is full", "AssignPrivateIpAddresses", 0,
+		{"the subnet is full", "AssignPrivateIpAddresses", 1,
 			ec2sim.Error{Code: "InsufficientFreeAddressesInSubnet", Message: "The specified subnet does not have enough free addresses to satisfy the request."},
 			[]string{"InsufficientFreeAddressesInSubnet", "free addresses in the subnet, or use a larger or another subnet"}},
 		{"the subnet has no room for an ENI", "CreateNetworkInterface", 3,
@@ -50,7 +50,7 @@ func TestEC2Refuses(t *testing.T) {
 			if tt.pods > 0 {
 				n.addPods([]string{"p1", "p2", "p3"}[:tt.pods]...)
 			}
-			// With no warm addresses wanted, three pods are no reason for more.
+			// With no warm addresses wanted, these pods are no reason for more.
 			enis := len(l.Cloud().Snapshot().Interfaces)
 			if enis != 1 {
 				t.Errorf("%d ENIs for %d pods, want 1", enis, tt.pods)

@@ -126,7 +126,7 @@ func (b *Book) withdraw(c ipam.Change, addrs []netip.Addr, now time.Time) error 
 		return err
 	}
 	journal := slices.Clone(b.leaving)
-	for _, p := range units(c, addrs) {
+	for _, p := range b.units(c, addrs) {
 		journal = slices.DeleteFunc(journal, func(l store.Leaving) bool { return l.Prefix == p })
 		journal = append(journal, store.Leaving{Prefix: p, ENI: c.ENI, Since: now})
 	}
@@ -139,14 +139,45 @@ func (b *Book) withdraw(c ipam.Change, addrs []netip.Addr, now time.Time) error 
 }
 
 // units is what the journal has of addresses: prefixes as such, others one by one.
-func units(c ipam.Change, addrs []netip.Addr) []netip.Prefix {
+func (b *Book) units(c ipam.Change, addrs []netip.Addr) []netip.Prefix {
 	out := slices.Clone(c.Prefixes)
+	for _, e := range b.managed {
+		if c.Kind == ipam.DetachENI && e.ID == c.ENI {
+			out = append(out, e.Prefixes...)
+		}
+	}
 	for _, a := range addrs {
 		if !slices.ContainsFunc(out, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			out = append(out, netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
 	return out
+}
+
+// readmit makes addresses the pool's again that EC2 has not taken. They leave the
+// journal before a pod can get one: the next agent would take it for lost.
+func (b *Book) readmit(addrs []netip.Addr, now time.Time) {
+	if err := b.strike(addrs); err != nil {
+		b.log.Error("write the journal of addresses that are not given back after all; they stay out of use", "error", err)
+		for _, a := range addrs {
+			b.unsure[a] = now // the next listing tries again
+		}
+		return
+	}
+	b.pool.Readmit(addrs, now)
+}
+
+// strike takes addresses, and the prefixes that they are of, out of the journal.
+func (b *Book) strike(addrs []netip.Addr) error {
+	keep := slices.DeleteFunc(slices.Clone(b.leaving), func(l store.Leaving) bool { return slices.ContainsFunc(addrs, l.Prefix.Contains) })
+	if len(keep) == len(b.leaving) {
+		return nil
+	}
+	if err := b.store.PutLeaving(keep); err != nil {
+		return err
+	}
+	b.leaving = keep
+	return nil
 }
 
 // forgetLeft drops journal entries whose time is over: EC2's reads tell the
@@ -185,6 +216,10 @@ func (b *Book) Conclude(c ipam.Change, r ipam.Result, err error) {
 	switch {
 	case err == nil:
 		b.belief.Wrote(c, r, now)
+		// EC2 may give back at once what it was given a moment ago.
+		if err := b.strike(gained(r)); err != nil {
+			b.log.Error("write the journal of addresses that were given back", "error", err)
+		}
 	case undecided(err):
 		b.belief.Unsure(c, now)
 		for _, a := range f.addrs {
@@ -194,12 +229,17 @@ func (b *Book) Conclude(c ipam.Change, r ipam.Result, err error) {
 		if contradicts(err) { // EC2 knows the node otherwise than we do
 			b.belief.Unsure(c, now)
 		}
-		b.pool.Readmit(f.addrs, now)
+		b.readmit(f.addrs, now)
 	}
 	if err := b.Refresh(); err != nil {
 		// EC2 did what it was asked for; the owner tries the kernel again.
 		b.log.Error("make the kernel follow ec2", "error", err)
 	}
+}
+
+// gained is the addresses that a call has brought.
+func gained(r ipam.Result) []netip.Addr {
+	return slices.Concat(r.Addrs, vpc.ENI{Prefixes: r.Prefixes}.PodAddresses(), r.ENI.PodAddresses())
 }
 
 // same holds for a change and itself: an ENI has at most one of a kind in flight.
@@ -213,15 +253,17 @@ func (b *Book) SawENIs(enis []vpc.ENI, asked time.Time) {
 	now := b.now()
 	b.belief.SawEC2(enis, asked, now)
 	b.heard, b.listed, b.offline = true, asked, false
+	var kept []netip.Addr
 	for a, at := range maps.Clone(b.unsure) {
 		if asked.Sub(at) < Settle {
 			continue
 		}
 		delete(b.unsure, a)
 		if slices.ContainsFunc(enis, func(e vpc.ENI) bool { return e.Owns(a) }) {
-			b.pool.Readmit([]netip.Addr{a}, now)
+			kept = append(kept, a)
 		}
 	}
+	b.readmit(kept, now)
 	b.refreshLogged("what EC2 says of the ENIs")
 }
 

@@ -125,7 +125,8 @@ func (r refusal) stuck() Outlook {
 	if b, ok := r.block(); ok {
 		return Outlook{Hope: !b.Fatal, Text: fmt.Sprintf("no free address, and the node cannot get more now: %s; next try in %s", b.Reason, seconds(b.Until.Sub(r.now)))}
 	}
-	return Outlook{Text: fmt.Sprintf("no free address: the node has %d of the %d it can have, and nothing that it could ask EC2 for", r.total(), capacity)}
+	// What is under way on an ENI may be all that keeps it from being asked for more.
+	return Outlook{Hope: len(s.InFlight) > 0, Text: fmt.Sprintf("no free address: the node has %d of the %d it can have, and nothing that it could ask EC2 for just now", r.total(), capacity)}
 }
 
 // block is the refusal that keeps the node from growing: one that time may end

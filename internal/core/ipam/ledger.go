@@ -70,6 +70,7 @@ type ledger struct {
 	subnetFree map[string]int  // free addresses less those that are asked for
 	spent      map[string]bool // subnets of which that is less than EC2 said
 	returning  map[netip.Addr]bool
+	missed     map[string]bool    // ENIs that a pod's address was of and should be
 	state      map[netip.Addr]int // index of the address in State.Entries
 }
 
@@ -78,7 +79,7 @@ func newLedger(s State, t Targets, now time.Time) *ledger {
 	l := &ledger{
 		prefixes: s.prefixMode(t), places: s.maxENIs(t) - s.onCard(),
 		devices: map[int]bool{0: true}, attaching: map[string]bool{}, touched: map[string]bool{},
-		subnetFree: map[string]int{}, spent: map[string]bool{}, returning: map[netip.Addr]bool{},
+		subnetFree: map[string]int{}, spent: map[string]bool{}, returning: map[netip.Addr]bool{}, missed: map[string]bool{},
 		state: make(map[netip.Addr]int, len(s.Entries)),
 	}
 	for _, n := range s.Subnets {
@@ -95,6 +96,9 @@ func newLedger(s State, t Targets, now time.Time) *ledger {
 		}
 	}
 	for i, e := range s.Entries {
+		if e.Orphan && e.State == Assigned {
+			l.missed[e.ENI] = true
+		}
 		if !e.Orphan {
 			l.state[e.Addr] = i
 		}
@@ -194,7 +198,7 @@ func (l *ledger) takeInFlight(s State) {
 	for _, c := range s.InFlight {
 		l.touched[c.ENI] = true
 		a := attached[c.ENI]
-		if a != nil {
+		if a != nil && c.Kind != TagENI && c.Kind != MarkENI { // those two can go on beside any other
 			a.busy = true
 		}
 		switch c.Kind {

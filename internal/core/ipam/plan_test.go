@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -33,7 +34,10 @@ var planCases = []struct {
 		"assign 1 address to eni-0: want 9 addresses (4 used + 5 warm), have 8; eni-0 (device 0) has room for 1",
 	}},
 	{"on the way counts, and the ENI is left alone", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: AssignAddresses, ENI: "eni-0", Count: 3}), ips(5, 0), nil},
-	{"its room counts too: no ENI is made because of it", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: TagENI, ENI: "eni-0"}), ips(5, 0), nil},
+	{"its room counts too: no ENI is made because of it", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: UnassignAddresses, ENI: "eni-0"}), ips(5, 0), nil},
+	{"its tags have nothing to do with it", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: TagENI, ENI: "eni-0"}), ips(5, 0), []string{
+		"assign 5 addresses to eni-0: want 9 addresses (4 used + 5 warm), have 4; eni-0 (device 0) has room for 5",
+	}},
 	{"beyond its room one is", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: AssignAddresses, ENI: "eni-0", Count: 5}), ips(7, 0), []string{
 		"create an ENI in subnet-a with 2 addresses: want 11 addresses (4 used + 7 warm), have 4, 5 on the way; no more fit on the ENIs there are (1 of 3 for m5.large)",
 	}},
@@ -240,6 +244,9 @@ var planCases = []struct {
 	{"whole prefixes only", node(has{eni: with(eni(0, 0), 4), held: 18}), prefixes(1), []string{
 		"unassign 10.1.0.48/28 from eni-0: not wanted any more",
 	}},
+	{"no ENI that a pod's address should be of", node(has{eni: eni(0, 8), held: 3}, has{eni: made(eni(1, 0))}).but(func(s *State) {
+		s.Entries = append(s.Entries, Entry{Addr: netip.MustParseAddr("10.1.0.20"), ENI: "eni-1", State: Assigned, Owner: pod(7), Orphan: true})
+	}), ips(5, 0), nil},
 	{"MAX_ENI was lowered", node(has{eni: eni(0, 9), held: 3}, has{eni: made(eni(1, 9))}), Targets{WarmENIs: 1, MaxENIs: 1, ReturnAfter: time.Minute}, []string{
 		"detach eni-1: no pod has been on it for 1m0s; want 18 addresses (1 ENI for 3 used + 1 warm), have 18",
 	}},

@@ -46,6 +46,10 @@ func (p *planner) removable(a account) (own int, ok bool) {
 	case isPrimary(a.ENI), !madeHere(a.ENI), a.going, a.busy, p.l.touched[a.ID], a.AttachmentID == "",
 		a.Status != "" && a.Status != "attached":
 		return 0, false
+	case p.l.missed[a.ID]:
+		// A pod's address is said to have gone from it. Should that be wrong, or
+		// be mended, the pod has its network again; so it stays as long as the pod.
+		return 0, false
 	case !a.CreatedAt.IsZero() && !p.l.ripe(a.CreatedAt, p.t, p.now):
 		return 0, false
 	}

@@ -130,7 +130,7 @@ func (c *cloud) returns(ch Change) []netip.Addr {
 }
 
 // judge holds for every plan: each ENI has one change at most, with what is under
-// way, and there are never more addresses than MaxPods pods can use.
+// way, beside its tags and its mark; and there are never more addresses than MaxPods pods can use.
 func (c *cloud) judge(s State, changes []Change) {
 	seen := map[string]bool{}
 	growth := 0
@@ -141,7 +141,7 @@ func (c *cloud) judge(s State, changes []Change) {
 		if ch.ENI != "" && seen[ch.ENI] {
 			c.t.Errorf("a second change of %s: %s", ch.ENI, ch)
 		}
-		seen[ch.ENI] = true
+		seen[ch.ENI] = seen[ch.ENI] || ch.Kind != TagENI && ch.Kind != MarkENI
 		growth += ch.Count + PrefixSize*ch.PrefixCount
 	}
 	grows := slices.ContainsFunc(changes, func(ch Change) bool { return ch.Count+ch.PrefixCount > 0 })

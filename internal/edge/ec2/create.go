@@ -26,10 +26,6 @@ type Spec struct {
 	Addresses  int               // secondary addresses to begin with
 	Prefixes   int               // /28 prefixes to begin with
 	Tags       map[string]string // beside those that every ENI has, which win
-
-	// DeviceIndex and CardIndex are for CreateAndAttachENI alone.
-	DeviceIndex int
-	CardIndex   int
 }
 
 func (s Spec) tags() map[string]string {
@@ -170,20 +166,14 @@ func (c *Client) DetachENI(ctx context.Context, attachmentID string) error {
 // was made EC2 may say so of one that there is, and lists it later. ErrState: it
 // is attached.
 func (c *Client) DeleteENI(ctx context.Context, eniID string) error {
-	err := c.deleteKnown(ctx, eniID)
+	_, err := c.api.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: aws.String(eniID)})
+	if err != nil {
+		err = wrap("DeleteNetworkInterface", "delete "+eniID, err)
+	}
 	if unknownENI(err) {
 		return nil
 	}
 	return err
-}
-
-// deleteKnown is DeleteENI where a missing ENI is an error.
-func (c *Client) deleteKnown(ctx context.Context, eniID string) error {
-	_, err := c.api.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: aws.String(eniID)})
-	if err != nil {
-		return wrap("DeleteNetworkInterface", "delete "+eniID, err)
-	}
-	return nil
 }
 
 // TagENI adds tags to an ENI, in place of those with the same keys. With TagOwner

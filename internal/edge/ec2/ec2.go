@@ -68,9 +68,6 @@ type Client struct {
 	Observe func(Call)
 
 	api *ec2.Client
-	// notFoundPauses are the waits between attempts to attach an ENI that EC2
-	// has created but does not know everywhere yet.
-	notFoundPauses []time.Duration
 
 	mu      sync.Mutex
 	subnets map[string]netip.Prefix // IPv4 CIDR by subnet ID; the zero Prefix: it has none
@@ -78,16 +75,10 @@ type Client struct {
 
 // New makes a client.
 func New(cfg aws.Config) *Client {
-	const ms = time.Millisecond
 	if cfg.Credentials != nil {
 		cfg.Credentials = named{cfg.Credentials}
 	}
-	c := &Client{
-		// The API is eventually consistent, usually within a second or two
-		// ("Eventual consistency in the Amazon EC2 API").
-		notFoundPauses: []time.Duration{250 * ms, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms},
-		subnets:        map[string]netip.Prefix{},
-	}
+	c := &Client{subnets: map[string]netip.Prefix{}}
 	c.api = ec2.NewFromConfig(cfg, c.attempts)
 	return c
 }

@@ -150,8 +150,8 @@ func classOfValue(message string) error {
 	return nil
 }
 
-// unknownENI reports that EC2 does not know the ENI: just after it was created
-// that is a delay, and no answer.
+// unknownENI reports that EC2 does not know the ENI: it is gone, or was created just
+// now.
 func unknownENI(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Code == "InvalidNetworkInterfaceID.NotFound"

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	gocmp "github.com/google/go-cmp/cmp"
@@ -83,9 +82,6 @@ func (r region) as(t *testing.T, instance string) *Client {
 		Region: "eu-west-1", BaseEndpoint: aws.String("http://ec2"), HTTPClient: &http.Client{Transport: r.sim.Transport()},
 		Credentials: aws.CredentialsProviderFunc(keys),
 	})
-	for i := range c.notFoundPauses {
-		c.notFoundPauses[i] = time.Microsecond
-	}
 	c.Observe = r.calls.add
 	return c
 }
@@ -101,7 +97,7 @@ func (r region) enis(t *testing.T) []vpc.ENI {
 
 // spec is an ENI beside the primary.
 func (r region) spec(addresses, prefixes int) Spec {
-	return Spec{InstanceID: r.instance, Cluster: "blue", SubnetID: r.subnet, Groups: []string{r.group}, DeviceIndex: 1,
+	return Spec{InstanceID: r.instance, Cluster: "blue", SubnetID: r.subnet, Groups: []string{r.group},
 		Addresses: addresses, Prefixes: prefixes, Tags: r.tags}
 }
 

@@ -8,11 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/smithy-go"
 )
 
 // wire answers EC2's Query protocol with what the test says, for the answers
@@ -80,19 +78,15 @@ func (w *wire) client(t *testing.T) *Client {
 	return clientAt(srv.URL)
 }
 
-// clientAt is a client that waits little for EC2 to know an ENI. The attempts that
-// the configuration asks for must not count.
+// clientAt is a client of an endpoint. The attempts that the configuration asks for
+// must not count.
 func clientAt(endpoint string) *Client {
-	c := New(aws.Config{
+	return New(aws.Config{
 		Region: "eu-west-1", BaseEndpoint: aws.String(endpoint),
 		Credentials:      aws.CredentialsProviderFunc(credentials),
 		Retryer:          func() aws.Retryer { return retry.NewStandard() },
 		RetryMaxAttempts: 5,
 	})
-	for i := range c.notFoundPauses {
-		c.notFoundPauses[i] = time.Microsecond
-	}
-	return c
 }
 
 const subnetsXML = `<subnetSet><item><subnetId>subnet-a</subnetId><cidrBlock>10.0.1.0/24</cidrBlock></item>
@@ -118,11 +112,3 @@ const addressesXML = `<privateIpAddress>10.0.1.4</privateIpAddress><privateIpAdd
 	<item><privateIpAddress>10.0.1.4</privateIpAddress><primary>true</primary></item>
 	<item><privateIpAddress>10.0.1.11</privateIpAddress><primary>false</primary></item></privateIpAddressesSet>
 	<ipv4PrefixSet><item><ipv4Prefix>10.0.1.32/28</ipv4Prefix></item></ipv4PrefixSet>`
-
-// fakeAPIError is an error of the SDK.
-type fakeAPIError struct{ code, message string }
-
-func (e *fakeAPIError) Error() string                 { return e.code }
-func (e *fakeAPIError) ErrorCode() string             { return e.code }
-func (e *fakeAPIError) ErrorMessage() string          { return e.message }
-func (e *fakeAPIError) ErrorFault() smithy.ErrorFault { return smithy.FaultClient }
