@@ -9,6 +9,7 @@ import "time"
 type budget struct {
 	gap  time.Duration
 	next time.Time // no call before it
+	why  string    // what EC2 said last, for people
 }
 
 const (

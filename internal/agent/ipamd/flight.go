@@ -1,6 +1,7 @@
 package ipamd
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -53,14 +54,21 @@ func (b *Book) blocks(now time.Time) map[ipam.BlockKey]ipam.Block {
 			blocked[k] = v
 		}
 	}
+	if until := b.started.Add(subnetPatience); b.cfg.Custom.Enabled && b.subnets == nil && now.Before(until) {
+		blocked[ipam.BlockKey{Kind: ipam.CreateENI}] = ipam.Block{Until: until, Reason: "EC2 has not said yet which subnets are in the zone of this node"}
+	}
 	for kind, action := range actions {
 		u, ok := b.budgets[action]
 		if key := (ipam.BlockKey{Kind: kind}); ok && now.Before(u.next) && blocked[key].Until.Before(u.next) {
-			blocked[key] = ipam.Block{Until: u.next, Reason: "EC2 throttles " + action + "; the call is made again when its budget allows"}
+			blocked[key] = ipam.Block{Until: u.next, Reason: cmp.Or(u.why, "EC2 throttles "+action)}
 		}
 	}
 	return blocked
 }
+
+// subnetPatience is how long after the start no ENI is made in the subnet of an
+// ENIConfig that may be in another zone: an ENI there would be of no use.
+const subnetPatience = 10 * time.Second
 
 // actions is the EC2 action of each kind: EC2 throttles and authorizes by it.
 var actions = map[ipam.Kind]string{

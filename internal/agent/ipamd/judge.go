@@ -50,7 +50,8 @@ func (b *Book) judge(c ipam.Change, err error, now time.Time) {
 		return
 	case errors.Is(err, ec2.ErrThrottled):
 		u.throttled(now)
-		b.log.Warn("ec2 throttles", "change", c.String(), "error", err, "pause", u.gap)
+		u.why = err.Error() + "; " + ec2.Advice(err)
+		b.log.Warn("ec2 throttles", "change", c.String(), "error", err, "advice", ec2.Advice(err), "pause", u.gap)
 		return
 	}
 	b.offline = b.offline || errors.Is(err, ec2.ErrUnreachable)
