@@ -54,8 +54,11 @@ func (b *Book) blocks(now time.Time) map[ipam.BlockKey]ipam.Block {
 			blocked[k] = v
 		}
 	}
-	if until := b.started.Add(subnetPatience); b.cfg.Custom.Enabled && b.subnets == nil && now.Before(until) {
-		blocked[ipam.BlockKey{Kind: ipam.CreateENI}] = ipam.Block{Until: until, Reason: "EC2 has not said yet which subnets are in the zone of this node"}
+	if until := b.started.Add(subnetPatience); b.choosesSubnet() && !b.subnetsTried && !b.cfg.IMDSOnly && now.Before(until) {
+		blocked[ipam.BlockKey{Kind: ipam.CreateENI}] = ipam.Block{Until: until, Reason: "EC2 has not said yet which subnets an ENI may be in"}
+	}
+	if wait := b.started.Add(firstListing); b.strangers() && now.Before(wait) {
+		blocked[ipam.BlockKey{Kind: ipam.CreateENI}] = ipam.Block{Until: wait, Reason: "EC2 has not said yet whose the further ENIs of the instance are"}
 	}
 	for kind, action := range actions {
 		u, ok := b.budgets[action]
@@ -66,9 +69,20 @@ func (b *Book) blocks(now time.Time) map[ipam.BlockKey]ipam.Block {
 	return blocked
 }
 
-// subnetPatience is how long after the start no ENI is made in the subnet of an
-// ENIConfig that may be in another zone: an ENI there would be of no use.
+// subnetPatience is how long after the start no ENI is made before EC2 has said
+// what the subnets are, or refused to: it might be one in a zone where it is of no
+// use, or in a subnet that is set aside.
 const subnetPatience = 10 * time.Second
+
+// firstListing is how long a start waits for EC2's first listing before it makes an
+// ENI beside those that only IMDS has spoken of.
+const firstListing = 5 * time.Second
+
+// strangers reports whether there are ENIs of which it is not known whether they are
+// ours: after a restart most likely they are, and another is not needed.
+func (b *Book) strangers() bool {
+	return !b.heard && !b.cfg.IMDSOnly && slices.ContainsFunc(b.others, func(e vpc.ENI) bool { return e.Tags == nil && e.Primary.IsValid() })
+}
 
 // actions is the EC2 action of each kind: EC2 throttles and authorizes by it.
 var actions = map[ipam.Kind]string{
