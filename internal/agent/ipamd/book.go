@@ -92,6 +92,8 @@ type Book struct {
 	started   time.Time
 	scheduled int
 	subnetsAt time.Time // when EC2 is to be asked for the subnets
+
+	subnetsTried bool // EC2 was asked for them, whatever it said
 }
 
 // NewBook makes an empty book; [Book.Restore] fills it.

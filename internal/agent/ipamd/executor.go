@@ -205,7 +205,7 @@ func (x *Executor) chores(b *Book) []*chore {
 		return list
 	}
 	list = append(list, &chore{what: "read the node's ENIs from ec2", kind: FromEC2, every: listInterval, due: now, run: x.list, wanted: (*Book).wantsList})
-	if b.cfg.SubnetDiscovery || b.cfg.Custom.Enabled {
+	if b.choosesSubnet() {
 		list = append(list, &chore{what: "read the subnets from ec2", kind: OfSubnets, every: subnetInterval, due: now, run: x.subnets, wanted: (*Book).wantsSubnets})
 	}
 	if b.cfg.LeakedCleanup && !b.cfg.Targets.NoProvisioning {
@@ -278,7 +278,7 @@ func (x *Executor) subnets(ctx context.Context) (func(*Book), error) {
 	}
 	found, err := x.Cloud.Subnets(ctx, self.VPCID, self.Zone)
 	if err != nil {
-		return nil, err
+		return func(b *Book) { b.subnetsTried = true }, err
 	}
 	return func(b *Book) { b.subnetsAt = time.Time{}; b.SawSubnets(found) }, nil
 }

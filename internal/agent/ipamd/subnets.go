@@ -18,10 +18,13 @@ const (
 
 // SawSubnets takes the subnets of this node's VPC and zone.
 func (b *Book) SawSubnets(subnets []vpc.Subnet) {
-	b.subnets = subnets
+	b.subnets, b.subnetsTried = subnets, true
 	b.tell()
 	b.wake()
 }
+
+// choosesSubnet holds where further ENIs may be in another subnet than the primary's.
+func (b *Book) choosesSubnet() bool { return b.cfg.SubnetDiscovery || b.cfg.Custom.Enabled }
 
 // primarySubnet is that of the primary ENI; empty before it is known.
 func (b *Book) primarySubnet() string {
