@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/lab/drops"
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/pathworld"
@@ -195,10 +196,26 @@ func (g *stage) aim() shot {
 		s.port = one(d, 53, 53, 53, deafUDP)
 		s.size = one(d, 60, 60, 60, 1400, 1450, 1600, 8400, 8600, 9001)
 	}
-	if s.from.name == "internet" && s.to.IsPrivate() && !d.in(4) {
+	if s.from.name == "internet" && s.to.IsPrivate() && (!d.in(4) || g.hasPublic(s.to)) {
+		// A private address means its public one to the explainer.
 		s.to = one(d, g.public()...)
 	}
+	if !s.to.IsPrivate() && s.proto == path.TCP && s.port == deafTCP {
+		s.port = 80 // on the internet all listen, one supposes
+	}
+	if !s.to.IsPrivate() && s.proto == path.UDP {
+		s.port = 53
+	}
 	return s
+}
+
+func (g *stage) hasPublic(a netip.Addr) bool {
+	for _, e := range g.snap.Interfaces {
+		if e.Primary == a && e.AutoPublic.IsValid() {
+			return true
+		}
+	}
+	return slices.ContainsFunc(g.snap.Addresses, func(e ec2sim.Address) bool { return e.PrivateIP == a })
 }
 
 // addresses are those that packets are sent to: of pods twice, of all ENIs,

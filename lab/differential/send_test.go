@@ -310,6 +310,9 @@ func (f *flight) hear(d drops.Drop) error {
 		if d.Reason == "NO_SOCKET" {
 			f.o.forward.state = refused
 			f.o.reply.state = unknown
+			if errors.Is(f.errno, unix.ECONNREFUSED) { // the socket heard first
+				f.o.reply = fate{state: delivered, at: f.s.from.name}
+			}
 		}
 	}
 	return nil
