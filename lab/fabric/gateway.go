@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -20,6 +21,31 @@ func (f *Fabric) Internet() *os.File {
 		return nil
 	}
 	return f.internet.ns
+}
+
+// Namespaces are all network namespaces of the fabric, by the ID of the VPC,
+// transit gateway or NAT gateway that they are, and "internet": for those who
+// want to hear what the kernel drops there. The files are the fabric's; nil after
+// Close.
+func (f *Fabric) Namespaces() map[string]*os.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	all := map[string]*os.File{string(placeInternet): f.internet.ns}
+	for id, n := range f.vpcs {
+		all[id] = n.ns
+	}
+	for id, n := range f.transit {
+		all[id] = n.ns
+	}
+	for id, g := range f.guests {
+		if gateway, ok := strings.CutPrefix(id, natGuest("")); ok {
+			all[gateway] = g.netns
+		}
+	}
+	return all
 }
 
 // VPCNetNS is the network namespace of a VPC, for those who want to look at the

@@ -7,11 +7,13 @@ import (
 )
 
 // MTUs of what joins VPCs, in bytes. Source: "Network maximum transmission unit
-// (MTU) for your EC2 instance"; "Quotas for your transit gateways".
+// (MTU) for your EC2 instance"; "Quotas for your transit gateways"; "NAT gateway
+// basics".
 const (
 	mtuVPC      = 9001
 	mtuRegions  = 8500
 	mtuTransit  = 8500
+	mtuNAT      = 8500
 	mtuInternet = 1500
 )
 
@@ -216,6 +218,7 @@ func (w *walk) fromTransit(v *VPC, to *Attachment, p *Packet) step {
 // Source: "Enable internet access for a VPC using an internet gateway".
 func (w *walk) internetOut(v *VPC, id string, p *Packet) step {
 	where := Where{v.Name, KindGateway, id}
+	w.link(where, id, mtuInternet, p)
 	public := v.publicOf(p.Src)
 	if !public.IsValid() {
 		w.add(Hop{Where: where, Matched: p.Src.String() + " has no public address", Verdict: Drop, Code: CodeNoPublic, vpc: v})
@@ -224,7 +227,6 @@ func (w *walk) internetOut(v *VPC, id string, p *Packet) step {
 		}
 		return nil
 	}
-	w.link(where, id, mtuInternet, p)
 	before := *p
 	p.Src = public
 	w.add(Hop{Where: where, Matched: before.Src.String() + " is " + public.String(), Result: "src " + public.String(), Verdict: Pass, Before: before})
@@ -259,9 +261,12 @@ func (w *walk) onInternet(p *Packet) step {
 		if !private.IsValid() {
 			continue
 		}
+		if len(w.ans.Hops) == 0 || w.ans.Hops[len(w.ans.Hops)-1].Where.Kind != KindGateway {
+			// Somebody out there sends it; what came by a gateway has been asked.
+			w.link(Where{"", KindInternet, "internet"}, "the internet", mtuInternet, p)
+		}
 		before := *p
 		p.Dst = private
-		w.narrow(mtuInternet)
 		w.add(Hop{Where: Where{v.Name, KindGateway, "internet gateway"}, Matched: before.Dst.String() + " is " + private.String(),
 			Result: "dst " + private.String(), Verdict: Pass, Before: before})
 		return func() step { return w.local(v, "", p) }
@@ -336,6 +341,15 @@ func (w *walk) natOut(v *VPC, subnet, id string, p *Packet) step {
 	if g.State != "available" {
 		w.add(Hop{Where: where, Matched: id + " is " + g.State, Verdict: Drop, Code: CodeNATGateway})
 	}
+	w.link(where, id, mtuNAT, p)
+	if p.Src == g.Private {
+		w.add(Hop{Where: where, Matched: "gets what it sent itself: the route table of its subnet leads to it", Verdict: Drop, Code: CodeLoop})
+		return nil
+	}
+	if p.Reply && p.Proto != UDP {
+		w.add(Hop{Where: where, Matched: "knows no connection that this " + p.kind() + " is of", Verdict: Drop, Code: CodeNATGateway})
+		return w.ifRouted(v, p)
+	}
 	before := *p
 	p.Src = g.Private
 	if p.Proto != ICMP {
@@ -354,6 +368,7 @@ func (w *walk) natIn(v *VPC, subnet string, g *NATGateway, p *Packet) step {
 	if subnet != g.Subnet {
 		w.acl(v, g.Subnet, p, false)
 	}
+	w.link(where, g.ID, mtuNAT, p)
 	for _, f := range w.nats {
 		if f.gateway != g.ID || f.reply != p.tuple() {
 			continue

@@ -3,6 +3,7 @@ package path
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -307,6 +308,10 @@ func (w *walk) send(v *visit, f found) step {
 	}
 	if d.Down {
 		w.hop(v, Hop{Matched: d.Name + " is down", Verdict: Drop, Code: CodeDown})
+	} else if peer, dev, _ := w.peer(v.at, d); peer != nil {
+		if o := peer.ns.device(dev); o != nil && o.Down { // no carrier
+			w.hop(v, Hop{Matched: d.Name + "'s other end, " + dev + ", is down", Verdict: Drop, Code: CodeDown})
+		}
 	}
 	mtu := d.MTU
 	if r.MTU > 0 {
@@ -370,14 +375,38 @@ func (w *walk) peer(at *nsRef, d *Device) (peer *nsRef, dev, why string) {
 	return peer.ready(), dev, ""
 }
 
+// knows reports a permanent entry of the neighbour table.
+func (n *Namespace) knows(dev string, a netip.Addr) bool {
+	return slices.Contains(n.Neighbours.Value, Neighbour{a, dev})
+}
+
+// answers: a kernel answers ARP for an address of its own only where a packet of
+// the asker's would pass its reverse path (arp_process asks ip_route_input). The
+// asker's address is that of the packet, if it is the asker's (arp_announce 0).
+func (w *walk) answers(v *visit, d *Device, peer *nsRef, target netip.Addr) {
+	asker := v.p.Src
+	if !v.at.fib.local(asker) {
+		asker = v.at.ns.selectAddr(d.Name, target)
+	}
+	_, dev, _ := w.peer(v.at, d)
+	all, known := peer.ns.conf("all", "rp_filter")
+	own, known2 := peer.ns.conf(dev, "rp_filter")
+	if !known || !known2 || !asker.IsValid() {
+		return // the packet itself meets the same, and says so
+	}
+	there := &visit{w: w, at: peer, p: &Packet{Proto: v.p.Proto, Src: asker, Dst: target}, iif: dev}
+	if h, _ := w.reversePathIf(there, "", max(all, own)); h.Code != "" {
+		w.hop(v, Hop{Matched: peer.where.Name + " does not answer ARP to " + asker.String() + ": " + h.Matched, Verdict: Drop, Code: CodeNeighbour})
+	}
+}
+
 // neighbour: does somebody at the other end answer for the address?
 func (w *walk) neighbour(v *visit, d *Device, peer *nsRef, target netip.Addr) {
-	for _, n := range v.at.ns.Neighbours.Value {
-		if n.Addr == target && n.Device == d.Name {
-			return
-		}
+	if v.at.ns.knows(d.Name, target) {
+		return
 	}
 	if peer.fib.local(target) {
+		w.answers(v, d, peer, target)
 		return
 	}
 	proxy := false
