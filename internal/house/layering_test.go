@@ -63,10 +63,17 @@ var layers = []layer{
 		why:   "the lab is for every CNI; ours runs in it as a process, with no privilege",
 	},
 	{
-		who:   []string{"//lab/..."},
-		never: []string{"//internal/core/path/..."},
-		tests: true,
-		why:   "the fabric and the path explainer judge each other, so they share no code, in tests neither",
+		who:    []string{"//lab/..."},
+		exempt: []string{"//lab/pathworld/...", "//lab/differential/..."}, // where the two meet
+		never:  []string{"//internal/core/path/...", "//lab/pathworld/...", "//lab/differential/..."},
+		tests:  true,
+		why:    "the fabric and the path explainer judge each other, so they share no code, in tests neither",
+	},
+	{
+		who:    []string{"//lab/pathworld/..."},
+		never:  []string{"//lab/fabric/...", "//lab/world/...", "//lab/packet/..."},
+		unless: []string{"//lab/fabric/netns"},
+		why:    "a world for the explainer is read from EC2's state and the kernel, never from what the fabric has decided",
 	},
 	{
 		who:  []string{"//cmd/fairway-cni"},
