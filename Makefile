@@ -4,11 +4,14 @@ export CGO_ENABLED := 0
 BUILD := go build -trimpath -ldflags='-s -w'
 B ?=
 
-.PHONY: build demo test lint bench clean
+.PHONY: build kubernetes demo test e2e lint bench clean
 
 build: ## the programs, in bin/
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
+
+kubernetes: ## what `fairway-lab up --kubernetes` runs, in bin/kubernetes; minutes the first time
+	cd test/kubernetes && go run ./build ../../bin/kubernetes
 
 demo: build ## two nodes, 28 pods, every flow between them; KEEP=1 leaves the lab up
 	@bin/fairway-lab demo $(if $(KEEP),--keep)
@@ -17,6 +20,9 @@ test: build ## everything, on the real kernel; needs root
 	@bin/fairway-lab check
 	go test ./...
 	cd test/kubernetes && go test ./...
+
+e2e: build kubernetes ## a real Kubernetes in the lab; needs root
+	cd test/kubernetes && go test -count=1 ./e2e
 
 lint: ## vet, staticcheck, formatting, and the other architecture
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

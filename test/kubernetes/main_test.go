@@ -1,19 +1,26 @@
 package kubernetes
 
 import (
-	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/fairway-cni/fairway/lab/guest"
+	"github.com/fairway-cni/fairway/test/kubernetes/programs"
 )
 
-// programs is the directory of all programs that instances run.
-var programs string
+// repository is where this module lives.
+var repository = filepath.Join("..", "..")
+
+// What the tests run.
+var (
+	fairwayPrograms    string // directory of Fairway's own, and what stands beside them
+	kubernetesPrograms string // directory of Kubernetes'; outlives the tests
+	missingTool        error  // of Debian's, where it cannot be had
+)
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == witnessName {
@@ -30,7 +37,7 @@ func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "fairway-kubernetes-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		programs = dir
+		fairwayPrograms = dir
 		err = build(dir)
 	}
 	if err != nil {
@@ -40,10 +47,16 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// build makes Fairway's programs as `make build` does, and puts the plugins of
-// others beside them.
+// build makes Fairway's programs as `make build` does, and puts beside them what
+// the tests of single programs need of Kubernetes' own.
 func build(dir string) error {
-	if err := goBuild(filepath.Join("..", ".."), dir, "-trimpath", "./cmd/..."); err != nil {
+	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "./cmd/...")
+	c.Dir = repository
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", c, err, out)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -53,63 +66,28 @@ func build(dir string) error {
 	if err := os.Symlink(self, filepath.Join(dir, witnessName)); err != nil {
 		return err
 	}
-	const plugins = "github.com/containernetworking/plugins/plugins/meta/"
-	if err := goBuild(".", dir, plugins+"portmap", plugins+"bandwidth"); err != nil {
+	if kubernetesPrograms, err = filepath.Abs(filepath.Join(repository, "bin", "kubernetes")); err != nil {
 		return err
 	}
-	return kubeProxy(dir)
-}
-
-func goBuild(from, to string, args ...string) error {
-	c := exec.Command("go", append([]string{"build", "-ldflags=-s -w", "-o", to + "/"}, args...)...)
-	c.Dir = from
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", c, err, out)
+	err = programs.Build(".", kubernetesPrograms, os.Stderr)
+	if errors.Is(err, programs.ErrNoTool) {
+		missingTool, err = err, nil // it is the last that is built
 	}
-	return os.Chmod(to, 0o755)
-}
-
-// cache is a directory that outlives the tests.
-func cache(name string) (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir = filepath.Join(dir, "fairway", name)
-	return dir, os.MkdirAll(dir, 0o755)
-}
-
-// kubeProxy puts kube-proxy among the programs. It is built once for each
-// version of it and of Go, and before the clock of `go test -timeout` runs.
-func kubeProxy(dir string) error {
-	var key []byte
-	for _, file := range []string{"go.mod", "go.sum"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		key = append(key, text...)
-	}
-	sum := sha256.Sum256(append(key, runtime.Version()...))
-	kept, err := cache(fmt.Sprintf("kube-proxy-%x", sum[:6]))
 	if err != nil {
 		return err
 	}
-	program := filepath.Join(kept, "kube-proxy")
-	if _, err := os.Stat(program); err != nil {
-		fmt.Fprintln(os.Stderr, "building kube-proxy, which takes some minutes the first time")
-		temp, err := os.MkdirTemp(kept, ".build-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(temp)
-		if err := goBuild(".", temp, "k8s.io/kubernetes/cmd/kube-proxy"); err != nil {
-			return err
-		}
-		if err := os.Rename(filepath.Join(temp, "kube-proxy"), program); err != nil {
+	for _, name := range []string{"cni/portmap", "cni/bandwidth", "kube-proxy"} {
+		if err := os.Symlink(filepath.Join(kubernetesPrograms, name), filepath.Join(dir, filepath.Base(name))); err != nil {
 			return err
 		}
 	}
-	return os.Symlink(program, filepath.Join(dir, "kube-proxy"))
+	return nil
+}
+
+func needNetfilterTools(t *testing.T) {
+	t.Helper()
+	needLab(t)
+	if missingTool != nil {
+		t.Skip(missingTool)
+	}
 }

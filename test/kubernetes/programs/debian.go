@@ -1,4 +1,4 @@
-package kubernetes
+package programs
 
 import (
 	"errors"
@@ -7,12 +7,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"testing"
 )
 
-// errNoTool says that a program is neither here nor to be had.
-var errNoTool = errors.New("neither the program nor apt-get is on this machine")
+// ErrNoTool says that a program is neither here nor to be had.
+var ErrNoTool = errors.New("neither the program nor apt-get is on this machine")
 
 // tools are the packages, by a program that shows that the machine has one, and
 // what of it becomes a program of instances: name -> file and first argument.
@@ -27,12 +25,12 @@ var tools = []struct {
 	{"nft", "nftables", map[string]string{"nft": "nft"}},
 }
 
-// netfilterTools puts iptables and nft among the programs, where the machine has
-// none of its own.
-var netfilterTools = sync.OnceValue(func() error {
+// NetfilterTools puts iptables and nft into a directory, where the machine has none
+// of its own. The error is an [ErrNoTool] where they are not to be had.
+func NetfilterTools(to string) error {
 	for _, tool := range tools {
-		if exec.Command(tool.program, "--version").Run() == nil {
-			continue // one that is there and does not run is none
+		if works(tool.program) {
+			continue
 		}
 		root, err := unpacked(tool.pkg)
 		if err != nil {
@@ -45,24 +43,30 @@ var netfilterTools = sync.OnceValue(func() error {
 		for name, command := range tool.commands {
 			script := fmt.Sprintf("#!/bin/sh\nLD_LIBRARY_PATH=%s XTABLES_LIBDIR=%s exec %s \"$@\"\n",
 				strings.Join(libraries, ":"), filepath.Join(strings.Join(libraries, ""), "xtables"), filepath.Join(root, "usr/sbin", command))
-			if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o755); err != nil {
+			if err := os.WriteFile(filepath.Join(to, name), []byte(script), 0o755); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-})
+}
 
-func needNetfilterTools(t *testing.T) {
-	t.Helper()
-	needLab(t)
-	err := netfilterTools()
-	if errors.Is(err, errNoTool) {
-		t.Skip(err)
+// works says whether the machine has a program. One that is there and does not run
+// is none.
+func works(program string) bool { return exec.Command(program, "--version").Run() == nil }
+
+// realRunc is the machine's own runc, or Debian's. One that is built here would
+// need libseccomp's headers: without them it refuses the profile that every pod's
+// first container has.
+func realRunc() (string, error) {
+	if works("runc") {
+		return exec.LookPath("runc")
 	}
+	root, err := unpacked("runc")
 	if err != nil {
-		t.Fatal(err)
+		return "", fmt.Errorf("get runc: %w", err)
 	}
+	return filepath.Join(root, "usr/sbin/runc"), nil
 }
 
 // unpacked gives a directory with the files of a Debian package, and of those
@@ -70,7 +74,7 @@ func needNetfilterTools(t *testing.T) {
 func unpacked(pkg string) (string, error) {
 	for _, program := range []string{"apt-get", "apt-cache", "dpkg-deb", "dpkg-query"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w: %w", errNoTool, err)
+			return "", fmt.Errorf("%w: %w", ErrNoTool, err)
 		}
 	}
 	dir, err := cache("debian")

@@ -1,0 +1,181 @@
+package programs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// components are the names that the file of all components is called by.
+var components = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"}
+
+// plugins are those that a node's image brings beside a network's own. The last
+// two are what a network plugin is compared with.
+var plugins = []string{"main/loopback", "meta/portmap", "meta/bandwidth", "main/ptp", "ipam/host-local"}
+
+const (
+	containerdModule = "github.com/containerd/containerd/v2"
+	pluginsModule    = "github.com/containernetworking/plugins/plugins/"
+	versionPackage   = "k8s.io/component-base/version"
+)
+
+// AgnhostImage is the image of Kubernetes' own tests: a server and a client of many
+// protocols.
+const AgnhostImage = "fairway.test/agnhost:1"
+
+// Build makes the directory `to` from the sources below `from`, the directory
+// test/kubernetes of the repository. What takes long is told to progress.
+func Build(from, to string, progress io.Writer) error {
+	to, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{to, filepath.Join(to, "cni"), filepath.Join(to, "images"), filepath.Join(to, "parts")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	b := builder{from, to, progress}
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"CNI plugins, pause and the front of runc", b.own},
+		{"the components of Kubernetes, which takes minutes the first time", b.components},
+		{"containerd", b.containerd},
+		{"images", b.images},
+		{"runc, iptables and nft", b.debian},
+	} {
+		start := time.Now()
+		if err := step.do(); err != nil {
+			return fmt.Errorf("build %s: %w", step.what, err)
+		}
+		fmt.Fprintf(progress, "%-68s %4.0f s\n", step.what, time.Since(start).Seconds())
+	}
+	return nil
+}
+
+type builder struct {
+	from, to string
+	progress io.Writer
+}
+
+func (b builder) part(name string) string { return filepath.Join(b.to, "parts", name) }
+
+func (b builder) own() error {
+	args := []string{"-o", filepath.Join(b.to, "cni") + "/"}
+	for _, p := range plugins {
+		args = append(args, pluginsModule+p)
+	}
+	return errors.Join(
+		b.goBuild(".", "", args...),
+		b.goBuild(".", "", "-o", filepath.Join(b.to, "runc"), "./runc"),
+		b.goBuild(".", "", "-o", b.part("pause"), "./pause"),
+	)
+}
+
+func (b builder) components() error {
+	version, err := b.version("components", "k8s.io/kubernetes")
+	if err != nil {
+		return err
+	}
+	number := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	var says string
+	for name, value := range map[string]string{"gitVersion": version, "gitMajor": number[0], "gitMinor": number[1]} {
+		says += fmt.Sprintf(" -X %s.%s=%s", versionPackage, name, value)
+	}
+	if err := b.goBuild("components", says, "-o", b.part("components"), "."); err != nil {
+		return err
+	}
+	for _, name := range components {
+		if err := link("parts/components", filepath.Join(b.to, name)); err != nil {
+			return err
+		}
+	}
+	return b.goBuild("components", "", "-o", b.part("agnhost"), "k8s.io/kubernetes/test/images/agnhost")
+}
+
+// version is the one of a dependency that a module of the tree pins, with its "v".
+func (b builder) version(module, dependency string) (string, error) {
+	c := exec.Command("go", "list", "-m", "-f", "{{.Version}}", dependency)
+	c.Dir = filepath.Join(b.from, module)
+	out, err := c.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c, err)
+	}
+	version := strings.TrimSpace(string(out))
+	if strings.Count(version, ".") < 2 {
+		return "", fmt.Errorf("version %q of %s: must be of three numbers", version, dependency)
+	}
+	return version, nil
+}
+
+func (b builder) containerd() error {
+	version, err := b.version("containerd", containerdModule)
+	if err != nil {
+		return err
+	}
+	return b.goBuild("containerd", " -X "+containerdModule+"/version.Version="+version, "-o", b.to+"/", containerdModule+"/cmd/containerd",
+		containerdModule+"/cmd/containerd-shim-runc-v2", containerdModule+"/cmd/ctr")
+}
+
+func (b builder) images() error {
+	for _, i := range []image{
+		{name: "fairway.test/pause:1", program: "pause"},
+		{name: AgnhostImage, program: "agnhost", args: []string{"pause"}},
+	} {
+		if err := i.write(b.part(i.program), filepath.Join(b.to, "images", i.program+".tar")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b builder) debian() error {
+	runc, err := realRunc()
+	if err != nil {
+		return err
+	}
+	if err := link(runc, filepath.Join(b.to, "runc.real")); err != nil {
+		return err
+	}
+	return NetfilterTools(b.to)
+}
+
+// goBuild builds packages as a module of the tree names them.
+func (b builder) goBuild(module, linkerFlags string, args ...string) error {
+	c := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w" + linkerFlags}, args...)...)
+	c.Dir = filepath.Join(b.from, module)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", c, err, out)
+	}
+	return nil
+}
+
+// link makes a symbolic link, or makes an old one lead to the target.
+func link(target, path string) error {
+	if old, err := os.Readlink(path); err == nil && old == target {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(target, path)
+}
+
+// cache is a directory that outlives a clone of the repository.
+func cache(name string) (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(dir, "fairway", name)
+	return dir, os.MkdirAll(dir, 0o755)
+}
