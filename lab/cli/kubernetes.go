@@ -83,6 +83,17 @@ func (c *clusterFlags) arguments() []string {
 	return args
 }
 
+// setup is the command of [setupCommand] in an instance.
+func (o *options) setup() []string { return []string{o.Program, "kubernetes-setup"} }
+
+// configure gives a lab what its instances need before they start.
+func (c *clusterFlags) configure(o *options, cfg world.Config) world.Config {
+	if c.wanted {
+		cfg.Image = kubernetes.Programs(c.programs).Image(o.setup())
+	}
+	return cfg
+}
+
 // start makes a lab that runs a cluster. The returned function ends what is not
 // the lab's.
 func (c *clusterFlags) start(ctx context.Context, o *options, l *world.Lab, name string) (func(), error) {
@@ -90,7 +101,7 @@ func (c *clusterFlags) start(ctx context.Context, o *options, l *world.Lab, name
 		return func() {}, nil
 	}
 	cluster, err := kubernetes.Start(ctx, kubernetes.Config{
-		Lab: l, Name: name, Programs: kubernetes.Programs(c.programs), Setup: []string{o.Program, "kubernetes-setup"},
+		Lab: l, Name: name, Programs: kubernetes.Programs(c.programs), Setup: o.setup(),
 		ProxyMode: c.proxyMode, Outside: c.outside, Log: slog.New(slog.NewTextHandler(o.Stderr, nil)),
 	})
 	if err != nil {

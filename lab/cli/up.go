@@ -112,7 +112,7 @@ func (o *options) hold(ctx context.Context, w *world.World, cluster clusterFlags
 	log := slog.New(slog.NewTextHandler(o.Stderr, nil))
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	l, err := world.Start(start, world.Config{World: w, Dir: world.Dir(w.Name), Path: o.BinDirs, Log: log})
+	l, err := world.Start(start, cluster.configure(o, world.Config{World: w, Dir: world.Dir(w.Name), Path: o.BinDirs, Log: log}))
 	if err != nil {
 		return errors.Join(err, world.Sweep(w.Name))
 	}

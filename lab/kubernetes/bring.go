@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -44,7 +43,7 @@ func (b *boot) control(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.apply(ctx, setup); err != nil {
+	if err := apply(ctx, b.Client, b.cfg.Setup, setup); err != nil {
 		return err
 	}
 	first, second := controlDaemons(b.server.Addr(), b.services)
@@ -70,7 +69,7 @@ func (b *boot) node(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.apply(ctx, setup); err != nil {
+	if err := apply(ctx, b.Client, b.cfg.Setup, setup); err != nil {
 		return err
 	}
 	if err := b.start(ctx, runtimeDaemons()); err != nil {
@@ -85,21 +84,6 @@ func (b *boot) node(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return b.start(ctx, n.daemons(b.cfg.ProxyMode))
-}
-
-// apply has the setup carried out in the instance.
-func (b *boot) apply(ctx context.Context, s Setup) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	go func() {
-		// A reader that goes away says by itself what it misses.
-		_ = json.NewEncoder(w).Encode(s)
-		w.Close()
-	}()
-	return b.run(ctx, "setup", guest.Cmd{Argv: b.cfg.Setup, Stdin: r})
 }
 
 // run runs a command in the instance to its end, with its output in a log.

@@ -125,22 +125,14 @@ func (c *Cluster) nodeSetup(n node, path []string) (Setup, error) {
 	if err != nil {
 		return Setup{}, err
 	}
-	s := Setup{
+	return Setup{
 		Files: []File{
 			{etcDir + "ca.crt", c.ca.pair.cert}, {etcDir + "kubelet.crt", serving.cert}, {etcDir + "kubelet.key", serving.key},
 			{etcDir + "kubelet.conf", kubelet}, {etcDir + "kube-proxy.conf", proxy}, {etcDir + "kubelet.json", config},
 			{conConfig, containerdConfig(c.cfg.Programs, path)},
 		},
 		Memory: []string{conRoot}, Shown: shown, Shared: true,
-	}
-	plugins, err := c.cfg.Programs.plugins()
-	if err != nil {
-		return Setup{}, err
-	}
-	for _, p := range plugins {
-		s.Links = append(s.Links, Link{Path: pluginDir + p[strings.LastIndex(p, "/"):], Target: p})
-	}
-	return s, nil
+	}, nil
 }
 
 // controlSetup is what the control plane has before its daemons start.

@@ -1,11 +1,15 @@
 package kubernetes
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/fairway-cni/fairway/lab/guest"
 )
 
 // ErrPrograms says that the programs of Kubernetes are not where they should be.
@@ -56,8 +60,48 @@ func (p Programs) path(name string) string { return filepath.Join(string(p), nam
 
 func (p Programs) images() ([]string, error) { return filepath.Glob(p.path("images/*.tar")) }
 
-// plugins are the files of cni/.
-func (p Programs) plugins() ([]string, error) { return filepath.Glob(p.path("cni/*")) }
+// Image gives what a lab puts into its instances before their daemons start, as a
+// node's machine image has it: the plugins of cni/ in /opt/cni/bin. setup is the
+// command that runs [Apply] there.
+func (p Programs) Image(setup []string) func(context.Context, *guest.Client) error {
+	return func(ctx context.Context, g *guest.Client) error {
+		plugins, err := filepath.Glob(p.path("cni/*"))
+		if err != nil {
+			return err
+		}
+		var s Setup
+		for _, file := range plugins {
+			s.Links = append(s.Links, Link{Path: filepath.Join(pluginDir, filepath.Base(file)), Target: file})
+		}
+		return apply(ctx, g, setup, s)
+	}
+}
+
+// apply has a setup carried out in an instance.
+func apply(ctx context.Context, g *guest.Client, setup []string, s Setup) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	go func() {
+		// A reader that goes away says by itself what it misses.
+		_ = json.NewEncoder(w).Encode(s)
+		w.Close()
+	}()
+	complaint, err := os.CreateTemp("", "fairway-setup-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(complaint.Name())
+	defer complaint.Close()
+	status, err := g.Exec(ctx, guest.Cmd{Argv: setup, Stdin: r, Stderr: complaint})
+	if err == nil && status.Shell() != 0 {
+		said, _ := os.ReadFile(complaint.Name())
+		err = fmt.Errorf("set an instance up: %s: %s", status, strings.TrimSpace(string(said)))
+	}
+	return err
+}
 
 // Client gives kubectl and the administrator's kubeconfig of a lab's cluster.
 func Client(lab string) (program, kubeconfig string) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,27 +41,18 @@ type Link struct {
 	Target string `json:"target"`
 }
 
-// The instance's own, of its /run.
-const (
-	shownDir = "/run/fairway-lab/shown" // the files that cover settings of the kernel
-	markFile = "/run/fairway-lab/node"  // says that the setup is whole
-)
+// shownDir has the files that cover settings of the kernel. It is the instance's own.
+const shownDir = "/run/fairway-lab/shown"
 
 // maxSetup bounds a Setup's encoding, in bytes: some certificates and names.
 const maxSetup = 4 << 20
 
-// Apply reads a [Setup] and carries it out. It runs in the instance, as root, once
-// for each boot; where that was done already it does nothing.
+// Apply reads a [Setup] and carries it out. It runs in the instance, as root, and may
+// be repeated: what is there already stays, but for files, which are written anew.
 func Apply(r io.Reader) error {
 	var s Setup
 	if err := json.NewDecoder(io.LimitReader(r, maxSetup)).Decode(&s); err != nil {
 		return fmt.Errorf("read setup: %w", err)
-	}
-	if _, err := os.Stat(markFile); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(shownDir, 0o755); err != nil {
-		return err
 	}
 	if err := s.mount(); err != nil {
 		return err
@@ -85,7 +77,7 @@ func Apply(r io.Reader) error {
 			return err
 		}
 	}
-	return os.WriteFile(markFile, nil, 0o600)
+	return nil
 }
 
 func (s Setup) mount() error {
@@ -95,25 +87,46 @@ func (s Setup) mount() error {
 		}
 	}
 	for _, dir := range s.Memory {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return err
-		}
-		if err := unix.Mount("fairway-lab", dir, "tmpfs", 0, "mode=0711"); err != nil {
+		if err := inMemory(dir); err != nil {
 			return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
 		}
 	}
 	for name, value := range s.Shown {
-		target := filepath.Join("/proc/sys", name)
-		source := filepath.Join(shownDir, name)
-		if err := os.MkdirAll(filepath.Dir(source), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(source, []byte(value+"\n"), 0o644); err != nil {
-			return err
-		}
-		if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("cover %s: %w", target, err)
+		if err := show(name, value); err != nil {
+			return fmt.Errorf("cover setting %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// inMemory mounts a tmpfs on a directory, if none is there.
+func inMemory(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err
+	}
+	if st.Type == unix.TMPFS_MAGIC {
+		return nil
+	}
+	return unix.Mount("fairway-lab", dir, "tmpfs", 0, "mode=0711")
+}
+
+// show covers a setting with a file, unless it reads as it should.
+func show(name, value string) error {
+	target := filepath.Join("/proc/sys", name)
+	text, err := os.ReadFile(target)
+	if err != nil || strings.TrimSpace(string(text)) == value {
+		return err
+	}
+	source := filepath.Join(shownDir, name)
+	if err := os.MkdirAll(filepath.Dir(source), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(source, []byte(value+"\n"), 0o644); err != nil {
+		return err
+	}
+	return unix.Mount(source, target, "", unix.MS_BIND, "")
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // components are the names that the file of all components is called by.
@@ -30,7 +32,9 @@ const (
 const AgnhostImage = "fairway.test/agnhost:1"
 
 // Build makes the directory `to` from the sources below `from`, the directory
-// test/kubernetes of the repository. What takes long is told to progress.
+// test/kubernetes of the repository. What takes long is told to progress. Where
+// another process does the same, it waits. The error is an [ErrNoTool] where all is
+// built but what comes from Debian.
 func Build(from, to string, progress io.Writer) error {
 	to, err := filepath.Abs(to)
 	if err != nil {
@@ -40,6 +44,15 @@ func Build(from, to string, progress io.Writer) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
+	}
+	// Tests of several packages may begin at once, and one build is enough.
+	lock, err := os.OpenFile(filepath.Join(to, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", to, err)
 	}
 	b := builder{from, to, progress}
 	for _, step := range []struct {
