@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fairway-cni/fairway/lab/fabric/netns"
 	"github.com/fairway-cni/fairway/lab/kubernetes"
 	"github.com/fairway-cni/fairway/lab/world"
 )
@@ -144,25 +141,16 @@ func (o *options) kubectl(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	program, config := kubernetes.Client(name)
-	if _, err := os.Stat(config); errors.Is(err, os.ErrNotExist) {
+	if !kubernetes.Exists(name) {
 		return fmt.Errorf("lab %s has no cluster; start one with `fairway-lab up --kubernetes`", name)
 	}
 	in, err := s.Find(kubernetes.ControlPlane)
 	if err != nil {
 		return err
 	}
-	ns, err := os.Open(filepath.Join("/proc", strconv.Itoa(in.PID), "ns/net"))
-	if err != nil {
-		return fmt.Errorf("open network namespace of %s: %w", kubernetes.ControlPlane, err)
-	}
-	defer ns.Close()
-	c := exec.CommandContext(ctx, program, args...)
-	c.Env = append(os.Environ(), "KUBECONFIG="+config)
+	c := kubernetes.Kubectl(ctx, name, args...)
 	c.Stdin, c.Stdout, c.Stderr = o.Stdin, o.Stdout, o.Stderr
-	// The process keeps the namespace of the thread that made it. /sys stays what
-	// it is, and so do all other things of this machine.
-	if err := netns.Do(ns, c.Start); err != nil {
+	if err := kubernetes.StartIn(in.PID, c); err != nil {
 		return fmt.Errorf("start kubectl: %w", err)
 	}
 	err = c.Wait()

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,28 @@ func (b *boot) control(ctx context.Context) error {
 		close(b.served)
 	}
 	b.mu.Unlock()
-	return b.start(ctx, second)
+	if err := b.start(ctx, second); err != nil {
+		return err
+	}
+	return b.giveManifests(ctx)
+}
+
+// giveManifests applies what a new cluster is given.
+func (b *boot) giveManifests(ctx context.Context) error {
+	text, err := b.cfg.Programs.manifests(nth(b.services, 10))
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	c := Kubectl(ctx, b.cfg.Name, "apply", "--server-side", "-f", "-")
+	var said bytes.Buffer
+	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(text), &said, &said
+	if err := StartIn(b.instance.PID, c); err != nil {
+		return fmt.Errorf("start kubectl: %w", err)
+	}
+	if err := c.Wait(); err != nil {
+		return fmt.Errorf("apply manifests: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+	}
+	return nil
 }
 
 func (b *boot) node(ctx context.Context) error {

@@ -1,14 +1,19 @@
 package kubernetes
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
+	"github.com/fairway-cni/fairway/lab/fabric/netns"
 	"github.com/fairway-cni/fairway/lab/guest"
 )
 
@@ -22,6 +27,8 @@ var ErrPrograms = errors.New("programs of Kubernetes are missing")
 //	kubectl                                                     its users
 //	cni/      plugins that a node's image brings: loopback, portmap, host-local, ...
 //	images/   *.tar, OCI images that every node has; one of them is [PauseImage]
+//	manifests/   *.yaml, if any: what a new cluster is given at once, such as its DNS.
+//	          ${CLUSTER_DNS} and ${CLUSTER_DOMAIN} in them are what nodes tell pods
 //
 // More may be there, such as iptables and nft where the machine has none: the
 // directory is the first of the nodes' PATH.
@@ -103,8 +110,47 @@ func apply(ctx context.Context, g *guest.Client, setup []string, s Setup) error 
 	return err
 }
 
-// Client gives kubectl and the administrator's kubeconfig of a lab's cluster.
-func Client(lab string) (program, kubeconfig string) {
+// Kubectl is a command of kubectl's, as the administrator of a lab's cluster, to be
+// started by [StartIn].
+func Kubectl(ctx context.Context, lab string, args ...string) *exec.Cmd {
 	dir := Dir(lab)
-	return filepath.Join(dir, programsName, "kubectl"), filepath.Join(dir, adminName)
+	c := exec.CommandContext(ctx, filepath.Join(dir, programsName, "kubectl"), args...)
+	c.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(dir, adminName))
+	return c
+}
+
+// Exists says whether a lab has a cluster.
+func Exists(lab string) bool {
+	_, err := os.Stat(filepath.Join(Dir(lab), adminName))
+	return err == nil
+}
+
+// StartIn starts a command in the network namespace of another process. /sys stays
+// what it is, and so do all other things of this machine.
+func StartIn(pid int, c *exec.Cmd) error {
+	ns, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	defer ns.Close()
+	// The process keeps the namespace of the thread that made it.
+	return netns.Do(ns, c.Start)
+}
+
+// manifests are all that a new cluster is given, in one text.
+func (p Programs) manifests(dns netip.Addr) ([]byte, error) {
+	files, err := filepath.Glob(p.path("manifests/*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	var all bytes.Buffer
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		all.WriteString("---\n")
+		all.WriteString(strings.NewReplacer("${CLUSTER_DNS}", dns.String(), "${CLUSTER_DOMAIN}", clusterDomain).Replace(string(text)))
+	}
+	return all.Bytes(), nil
 }

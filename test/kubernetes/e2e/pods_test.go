@@ -82,6 +82,7 @@ func testCluster(t *testing.T, mode string) {
 		{"nodes are there", nodesAreThere},
 		{"pods see each other", podsSeeEachOther},
 		{"a service leads to each pod", serviceLeadsToPods},
+		{"names lead to services", namesLeadToServices},
 		{"exec and logs", execAndLogs},
 		{"rights are checked", rightsAreChecked},
 		{"programs that end are started again", programsStartAgain},
@@ -188,6 +189,22 @@ func serviceLeadsToPods(c *cluster) {
 			}
 			return nil
 		})
+	}
+}
+
+// namesLeadToServices: by the cluster's DNS, whose pods are on the nodes, too.
+func namesLeadToServices(c *cluster) {
+	c.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s")
+	for _, p := range c.readyPods("app=web", 2) {
+		for _, name := range []string{"web", "web.default.svc.cluster.local"} {
+			c.eventually(name+" is known on "+p.Spec.NodeName, func() error {
+				_, err := c.try(nil, "kubectl", "exec", p.Name, "--", "/agnhost", "connect", "--timeout=5s", fmt.Sprintf("%s:%d", name, webAddress.Port()))
+				return err
+			})
+		}
+		if _, err := c.try(nil, "kubectl", "exec", p.Name, "--", "/agnhost", "connect", "--timeout=5s", "nobody:80"); err == nil {
+			c.t.Errorf("a name that nobody has is known on %s", p.Spec.NodeName)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package programs
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ func Build(from, to string, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{to, filepath.Join(to, "cni"), filepath.Join(to, "images"), filepath.Join(to, "parts")} {
+	for _, dir := range []string{to, filepath.Join(to, "cni"), filepath.Join(to, "images"), filepath.Join(to, "manifests"), filepath.Join(to, "parts")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -62,6 +63,7 @@ func Build(from, to string, progress io.Writer) error {
 		{"CNI plugins, pause and the front of runc", b.own},
 		{"the components of Kubernetes, which takes minutes the first time", b.components},
 		{"containerd", b.containerd},
+		{"CoreDNS", b.coredns},
 		{"images", b.images},
 		{"runc, iptables and nft", b.debian},
 	} {
@@ -138,9 +140,22 @@ func (b builder) containerd() error {
 		containerdModule+"/cmd/containerd-shim-runc-v2", containerdModule+"/cmd/ctr")
 }
 
+// dns is the manifest of a cluster's DNS.
+//
+//go:embed dns.yaml
+var dns []byte
+
+func (b builder) coredns() error {
+	if err := b.goBuild("coredns", "", "-o", b.part("coredns"), "."); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.to, "manifests", "dns.yaml"), dns, 0o644)
+}
+
 func (b builder) images() error {
 	for _, i := range []image{
 		{name: "fairway.test/pause:1", program: "pause"},
+		{name: "fairway.test/coredns:1", program: "coredns"},
 		{name: AgnhostImage, program: "agnhost", args: []string{"pause"}},
 	} {
 		if err := i.write(b.part(i.program), filepath.Join(b.to, "images", i.program+".tar")); err != nil {

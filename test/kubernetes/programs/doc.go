@@ -3,11 +3,12 @@
 //
 //	components/   a Go module: etcd, kube-*, kubelet, kubectl as one file, and agnhost
 //	containerd/   another: containerd, its shim, ctr
-//	.             a third, this one: CNI plugins; pause and the front of runc, ours
+//	coredns/      another: CoreDNS, with a cluster's plugins only
+//	.             the fourth, this one: CNI plugins; pause and the front of runc, ours
 //	Debian        runc, and iptables and nft, where the machine has none:
 //	              unpacked in the user's cache, never installed
 //
-// The modules are three because the versions of what they share differ. What is
+// The modules are several because the versions of what they share differ. What is
 // downloaded comes from Go's module proxy and the mirrors that the machine's apt is
 // configured for. Images are OCI archives, written here: no registry has a part.
 //
