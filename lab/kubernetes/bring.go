@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/world"
 )
@@ -231,20 +233,38 @@ func (b *boot) log(name string) (*os.File, error) {
 	return f, nil
 }
 
-// startAgain starts what has ended, as the service manager of a node does. c.mu is
-// held.
-func (c *Cluster) startAgain(ctx context.Context, m *machine, in world.InstanceStatus, path []string) error {
+// controlPID is of the control plane's init, 0 while that does not run.
+func controlPID(s world.Status) int {
+	in, err := s.Find(ControlPlane)
+	if err != nil {
+		return 0
+	}
+	return in.PID
+}
+
+// keep starts what has ended, as the service manager of a node does. A kubelet that
+// knows another boot of the control plane ends first: the cluster is another one
+// then, and a kubelet registers at its start only. c.mu is held.
+func (c *Cluster) keep(ctx context.Context, m *machine, in world.InstanceStatus, s world.Status) error {
+	g, err := guest.Dial(in.Socket)
+	if err != nil {
+		return err
+	}
+	if now := controlPID(s); now != 0 && now != m.control {
+		if _, ok := m.daemons[kubelet]; ok {
+			if err := g.SignalDaemon(ctx, kubelet, unix.SIGKILL); err != nil {
+				return err
+			}
+		}
+		m.control = now // it is started again when it has ended
+	}
+	b := &boot{Cluster: c, Client: g, machine: m, instance: in, path: s.Path}
 	for _, d := range in.Daemons {
 		ours, ok := m.daemons[d.Name]
 		if !ok || d.Running {
 			continue
 		}
 		c.cfg.Log.Warn("a program of the cluster ended, and is started again", "instance", in.ID, "program", d.Name, "exit", d.Exit.String())
-		g, err := guest.Dial(in.Socket)
-		if err != nil {
-			return err
-		}
-		b := &boot{Cluster: c, Client: g, machine: m, instance: in, path: path}
 		if err := b.startOne(ctx, ours); err != nil {
 			return err
 		}

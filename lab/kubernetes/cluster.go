@@ -69,6 +69,7 @@ type Cluster struct {
 // machine is an instance that is being made a part of the cluster, or is one.
 type machine struct {
 	pid     int // of the instance's init: another one is another boot
+	control int // the same of the control plane that it knows
 	cancel  context.CancelFunc
 	made    bool
 	err     error // of the last try
@@ -197,7 +198,7 @@ func (c *Cluster) run(ctx context.Context) {
 func (c *Cluster) look(ctx context.Context, s world.Status, making *sync.WaitGroup) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	alive := map[string]bool{}
+	alive, control := map[string]bool{}, controlPID(s)
 	for _, in := range s.Instances {
 		if in.State != ec2sim.StateRunning || in.Socket == "" || c.outside(in) {
 			continue
@@ -210,11 +211,13 @@ func (c *Cluster) look(ctx context.Context, s world.Status, making *sync.WaitGro
 				m.cancel()
 			}
 			own, cancel := context.WithCancel(ctx)
-			m = &machine{pid: in.PID, cancel: cancel, daemons: map[string]daemon{}}
+			m = &machine{pid: in.PID, control: control, cancel: cancel, daemons: map[string]daemon{}}
 			c.machines[in.ID] = m
 			making.Go(func() { c.keepMaking(own, m, in, s.Path) })
 		case m.made:
-			m.err = c.startAgain(ctx, m, in, s.Path)
+			if m.err = c.keep(ctx, m, in, s); m.err != nil && ctx.Err() == nil {
+				c.cfg.Log.Error("cannot keep an instance as the cluster needs it", "instance", in.ID, "error", m.err, "retry", lookInterval)
+			}
 		}
 	}
 	for id, m := range c.machines {

@@ -43,6 +43,9 @@ func (n node) labels() string {
 	}, ",")
 }
 
+// kubelet is the name of the daemon and of its program.
+const kubelet = "kubelet"
+
 // daemon is a program that runs as long as its instance.
 type daemon struct {
 	name string
@@ -97,7 +100,7 @@ func runtimeDaemons() []daemon {
 
 func (n node) daemons(proxyMode string) []daemon {
 	return []daemon{
-		{"kubelet", []string{"kubelet", "--config=" + etcDir + "kubelet.json", "--kubeconfig=" + etcDir + "kubelet.conf",
+		{kubelet, []string{kubelet, "--config=" + etcDir + "kubelet.json", "--kubeconfig=" + etcDir + "kubelet.conf",
 			"--hostname-override=" + n.name, "--node-ip=" + n.instance.Address.String(), "--node-labels=" + n.labels()}},
 		{"kube-proxy", []string{"kube-proxy", "--kubeconfig=" + etcDir + "kube-proxy.conf", "--hostname-override=" + n.name,
 			"--proxy-mode=" + cmp.Or(proxyMode, DefaultProxyMode),
@@ -113,7 +116,7 @@ func (c *Cluster) nodeSetup(n node, path []string) (Setup, error) {
 	if err != nil {
 		return Setup{}, err
 	}
-	kubelet, err := c.ca.kubeconfig(c.server, identity{user: "system:node:" + n.name, groups: []string{"system:nodes"}})
+	conf, err := c.ca.kubeconfig(c.server, identity{user: "system:node:" + n.name, groups: []string{"system:nodes"}})
 	if err != nil {
 		return Setup{}, err
 	}
@@ -128,7 +131,7 @@ func (c *Cluster) nodeSetup(n node, path []string) (Setup, error) {
 	return Setup{
 		Files: []File{
 			{etcDir + "ca.crt", c.ca.pair.cert}, {etcDir + "kubelet.crt", serving.cert}, {etcDir + "kubelet.key", serving.key},
-			{etcDir + "kubelet.conf", kubelet}, {etcDir + "kube-proxy.conf", proxy}, {etcDir + "kubelet.json", config},
+			{etcDir + "kubelet.conf", conf}, {etcDir + "kube-proxy.conf", proxy}, {etcDir + "kubelet.json", config},
 			{conConfig, containerdConfig(c.cfg.Programs, path)},
 		},
 		Memory: []string{conRoot}, Shown: shown, Shared: true,

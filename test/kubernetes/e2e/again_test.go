@@ -93,3 +93,21 @@ func launchedInstanceJoins(c *cluster) {
 		return fmt.Errorf("there is no launched instance")
 	})
 }
+
+// controlPlaneComesBack: what etcd knew was in the instance's memory. The cluster is
+// a new one, and has the same nodes.
+func controlPlaneComesBack(c *cluster) {
+	c.run(nil, "instance", "reboot", "control-plane")
+	c.eventually("the nodes are in the new cluster", func() error {
+		_, err := c.try(nil, "kubectl", "wait", "--for=condition=Ready", "node/node-a", "node/node-b", "--timeout=1s")
+		return err
+	})
+	if out := c.kubectl("get", "deployments", "-o", "name"); out != "" {
+		c.t.Errorf("the new cluster has %q of the old one", out)
+	}
+	c.eventually("a deployment can be made", func() error {
+		_, err := c.try([]byte(web), "kubectl", "--", "apply", "-f", "-")
+		return err
+	})
+	eachSeesTheOther(c, c.readyPods("app=web", 2))
+}

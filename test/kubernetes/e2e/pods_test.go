@@ -88,6 +88,7 @@ func testCluster(t *testing.T, mode string) {
 		{"programs that end are started again", programsStartAgain},
 		{"a node comes back", nodeComesBack},
 		{"a launched instance joins", launchedInstanceJoins},
+		{"the control plane comes back", controlPlaneComesBack},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
 			c.t = t
