@@ -137,7 +137,7 @@ func describe(warm int) *world.World {
 			Daemons: []world.Daemon{{
 				Name: daemon, Capabilities: []string{"NET_ADMIN"},
 				Command: []string{"fairway-agent", "--cool-down=0s",
-					"--max-enis=" + strconv.Itoa(enis), "--warm-addresses=" + strconv.Itoa(warm)},
+					"--max-enis=" + strconv.Itoa(enis), "--warm-ip-target=" + strconv.Itoa(warm)},
 			}},
 		}},
 	}

@@ -23,26 +23,21 @@ const (
 
 // Report names the figures.
 func (f Figures) Report() result.Report {
-	walk := result.Over("walk_10000_s", 50, f.walk)
-	walk.AtMost = mostWalk
+	byID, walk := result.Over("describe_by_id_per_s", 50, f.byID), result.Over("walk_10000_s", 50, f.walk)
+	byID.AtLeast, walk.AtMost = leastByID, mostWalk
 	return result.Report{Rows: []result.Row{
-		result.Over("describe_by_id_per_s", 50, f.byID), walk,
+		byID, walk,
 		// What the first is made of: it tells a slow machine from a slow API.
 		result.Over("ec2_empty_exchange_per_s", 50, f.floor),
 	}}
 }
 
-// WriteTable prints the figures beside what they could be, and whether the goal
-// that is at least something is met.
+// WriteTable prints the figures beside what they could be.
 func (f Figures) WriteTable(w io.Writer) error {
 	rows := f.Report().Rows
-	verdict := "met"
-	if rows[0].Value < leastByID {
-		verdict = "MISSED"
-	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "OF 10,000 INTERFACES\tMEDIAN\tGOAL")
-	fmt.Fprintf(t, "one by its identifier\t%.0f/s (an empty exchange: %.0f/s)\tat least %d/s: %s\n", rows[0].Value, rows[2].Value, leastByID, verdict)
-	fmt.Fprintf(t, "all, in pages of 1,000\t%.2f s\tat most %d s\n", rows[1].Value, mostWalk)
+	fmt.Fprintln(t, "OF 10,000 INTERFACES\tMEDIAN\tFLOOR")
+	fmt.Fprintf(t, "one by its identifier\t%.0f/s\tan empty exchange: %.0f/s\n", rows[0].Value, rows[2].Value)
+	fmt.Fprintf(t, "all, in pages of 1,000\t%.2f s\t\n", rows[1].Value)
 	return t.Flush()
 }

@@ -43,49 +43,6 @@ func main() {
 	}
 }
 
-func command() *cobra.Command {
-	o := &options{cfg: agent.Default()}
-	var level slog.LevelVar
-	cmd := &cobra.Command{
-		Use:   "fairway-agent",
-		Short: "Keep VPC addresses warm, serve the CNI plugin, own the node's pod datapath",
-		Long: `fairway-agent runs on every node. It learns who it is from the instance metadata
-service, keeps addresses of the VPC ready, gives them to pods that fairway-cni
-brings, and makes the node's kernel hold what those pods need.
-
-EC2 is reached as by any AWS program: AWS_ENDPOINT_URL_EC2, AWS_REGION, the
-instance's role. It needs CAP_NET_ADMIN and no other capability.
-
-Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.`,
-		Example: `  # keep ten addresses ready, and let pods reach an on-premises network with their own address
-  fairway-agent --warm-addresses 10 --native-cidrs 192.168.0.0/16`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, skipped, err := o.config(cmd.Flags())
-			if err != nil {
-				return err
-			}
-			if err := privileged(); err != nil {
-				return err
-			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
-			for _, err := range skipped {
-				log.Warn("skip an invalid item", "error", err)
-			}
-			return run(cmd.Context(), cfg, log)
-		},
-	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	f := cmd.Flags()
-	o.register(f)
-	cmd.AddCommand(checkCommand())
-	cmd.CompletionOptions.DisableDefaultCmd = true
-	f.TextVar(&level, "log-level", &level, "debug, info, warn or error")
-	return cmd
-}
-
 // checkCommand says whether the datapath can run on this kernel.
 func checkCommand() *cobra.Command {
 	var list bool
@@ -95,7 +52,7 @@ func checkCommand() *cobra.Command {
 		Long: `Try the kernel features that the datapath needs, without leaving a trace. Exit
 status 2 and one line where one is missing.`,
 		Example: `  fairway-agent check --list`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
 				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)

@@ -1,151 +1,84 @@
 package main
 
 import (
-	"fmt"
-	"net/netip"
-	"os"
-	"strconv"
-	"strings"
-
-	"github.com/spf13/pflag"
+	"time"
 
 	"github.com/fairway-cni/fairway/internal/agent"
-	"github.com/fairway-cni/fairway/internal/core/intent"
 )
 
-// options are the flags. Those that the VPC CNI has too can also be given by its
-// environment variable, with its meaning; a flag goes before.
-type options struct {
-	cfg        agent.Config
-	native     string
-	also       []string
-	nativeCIDR string
-	excluded   []string
-	services   []string
-	randomize  string
-	boundMark  string
+// options lists everything that a user can set, in the order of
+// docs/configuration.md.
+func options() []option {
+	var all []option
+	for _, part := range [][]option{poolOptions, eniOptions, watchOptions, fileOptions, nativeOptions, datapathOptions} {
+		all = append(all, part...)
+	}
+	return all
 }
 
-// variables are the names under which the VPC CNI's users know the flags.
-var variables = map[string]string{
-	"eni-mtu":             "AWS_VPC_ENI_MTU",
-	"pod-mtu":             "POD_MTU",
-	"veth-prefix":         "AWS_VPC_K8S_CNI_VETHPREFIX",
-	"node-port-support":   "AWS_VPC_CNI_NODE_PORT_SUPPORT",
-	"external-snat":       "AWS_VPC_K8S_CNI_EXTERNALSNAT",
-	"randomize-snat":      "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
-	"exclude-snat-cidrs":  "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
-	"external-services":   "AWS_EXTERNAL_SERVICE_CIDRS",
-	"connection-mark":     "AWS_VPC_K8S_CNI_CONNMARK",
-	"configure-rp-filter": "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
-	"bandwidth":           "ENABLE_BANDWIDTH_PLUGIN",
-	"disable-early-demux": "DISABLE_TCP_EARLY_DEMUX",
+var poolOptions = []option{
+	{"warm-eni-target", "WARM_ENI_TARGET", "ENIs with all their addresses to keep free", "2",
+		whole(func(s *settings) *int { return &s.cfg.Targets.WarmENIs })},
+	{"warm-ip-target", "WARM_IP_TARGET", "addresses to keep free; 0: not set; goes before --warm-eni-target and --warm-prefix-target", "5",
+		whole(func(s *settings) *int { return &s.cfg.Targets.WarmIPs })},
+	{"minimum-ip-target", "MINIMUM_IP_TARGET", "addresses to have in all; 0: not set; goes before --warm-eni-target and --warm-prefix-target", "30",
+		whole(func(s *settings) *int { return &s.cfg.Targets.MinimumIPs })},
+	{"prefix-delegation", "ENABLE_PREFIX_DELEGATION", "ask EC2 for /28 prefixes instead of addresses, where the instance type can", "true",
+		yes(func(s *settings) *bool { return &s.cfg.Targets.Prefixes })},
+	{"warm-prefix-target", "WARM_PREFIX_TARGET", "/28 prefixes to keep free", "1",
+		whole(func(s *settings) *int { return &s.cfg.Targets.WarmPrefixes })},
+	{"max-enis", "MAX_ENI", "most ENIs of the instance, the primary included; 0 or less: what its type allows", "3",
+		maximum(func(s *settings) *int { return &s.cfg.Targets.MaxENIs })},
+	{"max-pods", "", "kubelet's --max-pods; no more addresses are kept than so many pods can use; 0: not known", "29",
+		whole(func(s *settings) *int { return &s.cfg.MaxPods })},
+	{"cool-down", "IP_COOLDOWN_PERIOD", "rest of a released address before another pod may have it", "10",
+		span(func(s *settings) *time.Duration { return &s.cfg.CoolDown })},
+	{"return-after", "", "how long an address or an ENI must have been free before it is given back to EC2", "5m",
+		span(func(s *settings) *time.Duration { return &s.cfg.Targets.ReturnAfter })},
+	{"add-wait", "", "how long an ADD waits for an address that is on its way", "90s",
+		span(func(s *settings) *time.Duration { return &s.cfg.AddWait })},
 }
 
-func (o *options) register(f *pflag.FlagSet) {
-	c := &o.cfg
-	f.StringVar(&c.Socket, "socket", c.Socket, "CNI socket; only root may connect")
-	f.StringVar(&c.Admin, "admin-socket", c.Admin, "socket of the command fairway; only root may connect; empty: none")
-	f.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory of the address records")
-	f.StringVar(&c.SpoolDir, "spool-dir", c.SpoolDir, "directory where the plugin leaves releases while the agent is away")
-	f.StringVar(&c.CNIConfDir, "cni-conf-dir", c.CNIConfDir, "directory for the network configuration list; empty: do not write it")
-	f.StringVar(&c.CNIBinDir, "cni-bin-dir", c.CNIBinDir, "directory of the CNI plugins; portmap, if it is there, gives pods their host ports")
-	f.BoolVar(&c.Bandwidth, "bandwidth", c.Bandwidth, "let the plugin bandwidth of that directory limit pods by their annotations")
-	f.IntVar(&c.WarmAddresses, "warm-addresses", c.WarmAddresses, "free addresses to keep ready")
-	f.IntVar(&c.MaxENIs, "max-enis", c.MaxENIs, "most ENIs of the instance; 0: what its type allows")
-	f.DurationVar(&c.CoolDown, "cool-down", c.CoolDown, "rest of a released address before another pod may have it")
-	f.DurationVar(&c.AddWait, "add-wait", c.AddWait, "how long an ADD waits for an address that is on its way")
-
-	f.StringVar(&o.native, "native", "routes", "what sees pods' own addresses: routes (the VPC, and what its route tables send to peerings, transit and VPN gateways) or vpc")
-	f.StringSliceVar(&o.also, "native-cidrs", nil, "further prefixes that see pods' own addresses")
-	f.StringVar(&o.nativeCIDR, "ipv4-native-routing-cidr", "", "one more, under the name that Cilium has for it")
-	f.DurationVar(&c.VPCPoll, "vpc-poll", c.VPCPoll, "how often EC2 is asked for the VPC's routes")
-
-	d := &c.Datapath
-	f.IntVar(&d.ENIMTU, "eni-mtu", d.ENIMTU, "MTU of ENIs, in bytes")
-	f.IntVar(&c.PodMTU, "pod-mtu", c.PodMTU, "MTU of pods, in bytes; 0: that of the ENIs")
-	f.StringVar(&c.VethPrefix, "veth-prefix", c.VethPrefix, "how names of pods' devices on the node begin, up to four characters")
-	f.BoolVar(&d.NodePort, "node-port-support", d.NodePort, "answer by the primary ENI what came by it for a service")
-	f.BoolVar(&d.ExternalSNAT, "external-snat", d.ExternalSNAT, "something else translates sources: the node does not")
-	f.StringVar(&o.randomize, "randomize-snat", string(d.RandomizeSNAT), "source ports of translated flows: prng, hashrandom or none")
-	f.StringSliceVar(&o.excluded, "exclude-snat-cidrs", nil, "further prefixes whose sources are not translated; an invalid one is skipped")
-	f.StringSliceVar(&o.services, "external-services", nil, "prefixes that are routed by the main table whichever pod sends; an invalid one is skipped")
-	f.StringVar(&o.boundMark, "connection-mark", fmt.Sprintf("%#x", d.BoundMark), "the bit of packet and connection marks that says that a flow keeps its way")
-	f.BoolVar(&d.ConfigureRPFilter, "configure-rp-filter", d.ConfigureRPFilter, "set rp_filter of the ENIs' devices")
-	f.BoolVar(&d.NoEarlyDemux, "disable-early-demux", d.NoEarlyDemux, "turn the kernel's tcp_early_demux off")
-	for flag, variable := range variables {
-		v := f.Lookup(flag)
-		v.Usage += " (" + variable + ")"
-	}
+var eniOptions = []option{
+	{"cluster-name", "CLUSTER_NAME", "name of the cluster, a tag of its ENIs; leaked ENIs of other clusters are left alone", "prod",
+		text(func(s *settings) *string { return &s.cfg.ClusterName })},
+	{"eni-tags", "ADDITIONAL_ENI_TAGS", "further tags of ENIs, a JSON object; a key with " + agent.ReservedTag + " is ignored", `{"team":"net"}`,
+		tags()},
+	{"custom-networking", "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "make ENIs in the subnet and with the security groups of the ENIConfig that the node selects", "true",
+		yes(func(s *settings) *bool { return &s.cfg.CustomNetwork.Enabled })},
+	{"eni-config-annotation", "ENI_CONFIG_ANNOTATION_DEF", "annotation of the node that names its ENIConfig; goes before the label", "example.com/eniConfig",
+		text(func(s *settings) *string { return &s.cfg.CustomNetwork.AnnotationKey })},
+	{"eni-config-label", "ENI_CONFIG_LABEL_DEF", "label of the node that names its ENIConfig", "topology.kubernetes.io/zone",
+		text(func(s *settings) *string { return &s.cfg.CustomNetwork.LabelKey })},
+	{"eni-config-file", "", "file with ENIConfigs and this node's labels and annotations", "/etc/fairway/eniconfigs.yaml",
+		path(func(s *settings) *string { return &s.cfg.CustomNetwork.File })},
+	{"subnet-discovery", "ENABLE_SUBNET_DISCOVERY", "make further ENIs also in subnets tagged kubernetes.io/role/cni, where most addresses are free", "false",
+		yes(func(s *settings) *bool { return &s.cfg.SubnetDiscovery })},
+	{"manage-untagged-eni", "MANAGE_UNTAGGED_ENI", "take an attached ENI without the instance's tag for ours", "false",
+		yes(func(s *settings) *bool { return &s.cfg.ManageUntagged })},
+	{"disable-leaked-eni-cleanup", "DISABLE_LEAKED_ENI_CLEANUP", "leave ENIs that other nodes have left behind", "true",
+		not(func(s *settings) *bool { return &s.cfg.LeakedCleanup })},
+	{"disable-network-resource-provisioning", "DISABLE_NETWORK_RESOURCE_PROVISIONING", "use the ENIs and addresses that are there, and ask EC2 for none", "true",
+		yes(func(s *settings) *bool { return &s.cfg.Targets.NoProvisioning })},
+	{"imds-only", "ENABLE_IMDS_ONLY_MODE", "call EC2 for nothing at all; implies --disable-network-resource-provisioning", "true",
+		yes(func(s *settings) *bool { return &s.cfg.IMDSOnly })},
 }
 
-// environment sets the flags that were not given from their variables.
-func environment(f *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	for flag, variable := range variables {
-		value, ok := lookup(variable)
-		if !ok || value == "" || f.Changed(flag) {
-			continue
-		}
-		if err := f.Set(flag, value); err != nil {
-			return fmt.Errorf("%w: %s: %w", errUsage, variable, err)
-		}
-	}
-	return nil
-}
-
-// config is what the options say, and what of them was skipped.
-func (o *options) config(f *pflag.FlagSet) (c agent.Config, skipped []error, err error) {
-	if err := environment(f, os.LookupEnv); err != nil {
-		return c, nil, err
-	}
-	c = o.cfg
-	switch o.native {
-	case "routes":
-	case "vpc":
-		c.Native.VPCOnly = true
-	default:
-		return c, nil, fmt.Errorf("%w: --native %q: must be routes or vpc (prefixes go to --native-cidrs)", errUsage, o.native)
-	}
-	also := o.also
-	if o.nativeCIDR != "" {
-		also = append(also, o.nativeCIDR)
-	}
-	for _, s := range also {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return c, nil, fmt.Errorf("%w: native prefix: %w", errUsage, err)
-		}
-		c.Native.Also = append(c.Native.Also, p.Masked())
-	}
-	excluded, bad := valid("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", o.excluded)
-	services, worse := valid("AWS_EXTERNAL_SERVICE_CIDRS", o.services)
-	c.Native.Also = append(c.Native.Also, excluded...)
-	c.Datapath.ExternalServices = services
-	c.Datapath.RandomizeSNAT = intent.RandomizeSNAT(strings.ToLower(o.randomize))
-	mark, err := strconv.ParseUint(o.boundMark, 0, 32)
-	if err != nil {
-		return c, nil, fmt.Errorf("%w: connection mark: %w", errUsage, err)
-	}
-	c.Datapath.BoundMark = uint32(mark)
-	if err := c.Validate(); err != nil {
-		return c, nil, fmt.Errorf("%w: %w", errUsage, err)
-	}
-	return c, append(bad, worse...), nil
-}
-
-// valid gives the IPv4 prefixes of a list, without host bits, and says which
-// items are none: a typing error in one must not take the node's network away.
-func valid(name string, list []string) (prefixes []netip.Prefix, bad []error) {
-	for _, s := range list {
-		p, err := netip.ParsePrefix(strings.TrimSpace(s))
-		switch {
-		case err != nil:
-			bad = append(bad, fmt.Errorf("%s: %w", name, err))
-		case !p.Addr().Is4():
-			bad = append(bad, fmt.Errorf("%s: %s is not IPv4", name, p))
-		default:
-			prefixes = append(prefixes, p.Masked())
-		}
-	}
-	return prefixes, bad
+var watchOptions = []option{
+	{"metrics-address", "", "address of the Prometheus metrics; empty: none", "127.0.0.1:61678",
+		text(func(s *settings) *string { return &s.metrics })},
+	{"disable-metrics", "DISABLE_METRICS", "serve no metrics", "true",
+		yes(func(s *settings) *bool { return &s.noMetrics })},
+	{"introspection-address", "INTROSPECTION_BIND_ADDRESS", "address of the introspection, or unix: and a path; empty: none", "unix:/run/fairway/introspection.sock",
+		text(func(s *settings) *string { return &s.introspection })},
+	{"disable-introspection", "DISABLE_INTROSPECTION", "serve no introspection", "true",
+		yes(func(s *settings) *bool { return &s.noIntrospection })},
+	{"log-level", "AWS_VPC_K8S_CNI_LOGLEVEL", "least level of the agent's log: DEBUG, INFO, WARN, ERROR, FATAL", "DEBUG",
+		word(func(s *settings) *string { return &s.logLevel }, agent.LogLevels()...)},
+	{"log-file", "AWS_VPC_K8S_CNI_LOG_FILE", "where the agent's log goes: stdout, stderr or a path", "/var/log/fairway/agent.log",
+		text(func(s *settings) *string { return &s.logFile })},
+	{"plugin-log-level", "AWS_VPC_K8S_PLUGIN_LOG_LEVEL", "least level of the plugin's log: DEBUG, INFO, WARN, ERROR, FATAL", "ERROR",
+		word(func(s *settings) *string { return &s.cfg.PluginLogLevel }, agent.LogLevels()...)},
+	{"plugin-log-file", "AWS_VPC_K8S_PLUGIN_LOG_FILE", "where the plugin's log goes: stderr or a path; empty: nowhere", "/var/log/fairway/plugin.log",
+		text(func(s *settings) *string { return &s.cfg.PluginLogFile })},
 }

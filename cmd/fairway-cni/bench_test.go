@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"os/exec"
+	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/fairway-cni/fairway/internal/edge/cniapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi/cniserver"
 )
 
@@ -16,6 +19,15 @@ func BenchmarkAdd(b *testing.B) {
 	config := n.config("1.1.0")
 	for b.Loop() {
 		wantSuccess(b, runCmd(b, exec.Command(plugin), config, env("ADD", pod)...))
+	}
+}
+
+// BenchmarkLog is what a log file adds to that.
+func BenchmarkLog(b *testing.B) {
+	c := cniapi.Config{LogFile: filepath.Join(b.TempDir(), "plugin.log")}
+	l := call{req: cniapi.Request{Command: "ADD", ContainerID: "c", IfName: "eth0"}, network: "fairway", started: time.Now()}
+	for b.Loop() {
+		writeLog(c, l)
 	}
 }
 

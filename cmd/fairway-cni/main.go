@@ -9,6 +9,9 @@
 // as little as it can, because all of that is paid at the start of every pod;
 // deps_test.go holds the list.
 //
+// With "pluginLogFile" in the network configuration it writes a line for each call
+// there; see log.go.
+//
 // Exit status: 0, with a CNI result or nothing on standard output, or 1, with a
 // CNI error there.
 package main
@@ -24,41 +27,54 @@ import (
 )
 
 func main() {
-	out, cniErr, version := run()
+	a := answer{version: cniapi.LatestVersion, call: call{started: time.Now()}}
+	a.run()
 	exit := 0
-	if cniErr != nil {
-		out, exit = append(cniErr.AppendJSON(nil, version), '\n'), 1
+	if a.err != nil {
+		a.out, exit = append(a.err.AppendJSON(nil, a.version), '\n'), 1
 	}
-	if _, err := os.Stdout.Write(out); err != nil {
+	if _, err := os.Stdout.Write(a.out); err != nil {
 		exit = 1 // the runtime is gone; it will DEL
 	}
+	a.duration = time.Since(a.started)
+	writeLog(a.config, a.call)
 	os.Exit(exit)
 }
 
-// run gives what to print, or an error, and the version of the specification
-// to print it in.
-func run() (out []byte, cniErr *cniapi.Error, version string) {
-	version = cniapi.LatestVersion
+// answer is what a run comes to: what to print, or an error, and the version of
+// the specification to print it in.
+type answer struct {
+	call
+	out     []byte
+	version string
+	config  cniapi.Config
+}
+
+func (a *answer) run() {
 	if os.Getenv(cniapi.EnvCommand) == "" {
 		os.Stderr.WriteString("fairway-cni is a CNI plugin: a container runtime runs it, with CNI_COMMAND set and a network configuration on standard input\n")
-		return nil, &cniapi.Error{Code: cniapi.CodeInvalidEnvironment, Msg: "missing environment variable: " + cniapi.EnvCommand}, version
+		a.err = &cniapi.Error{Code: cniapi.CodeInvalidEnvironment, Msg: "missing environment variable: " + cniapi.EnvCommand}
+		return
 	}
 	stdin, err := io.ReadAll(io.LimitReader(os.Stdin, cniapi.MaxFrame+1))
 	if err != nil {
-		return nil, &cniapi.Error{Code: cniapi.CodeIO, Msg: "read network configuration on standard input: " + err.Error()}, version
+		a.err = &cniapi.Error{Code: cniapi.CodeIO, Msg: "read network configuration on standard input: " + err.Error()}
+		return
 	}
 	config, configErr := cniapi.ReadConfig(stdin)
 	if config.CNIVersion != "" {
-		version = config.CNIVersion
+		a.version = config.CNIVersion
 	}
 	if os.Getenv(cniapi.EnvCommand) == cniapi.CommandVersion {
 		if len(stdin) > 0 && configErr != nil {
-			return nil, configErr, version
+			a.err = configErr
+			return
 		}
-		return append(cniapi.VersionResult(version), '\n'), nil, version
+		a.out = append(cniapi.VersionResult(a.version), '\n')
+		return
 	}
-
-	req := cniapi.Request{
+	a.config, a.network = config, config.Name
+	a.req = cniapi.Request{
 		Command:     os.Getenv(cniapi.EnvCommand),
 		ContainerID: os.Getenv(cniapi.EnvContainerID),
 		IfName:      os.Getenv(cniapi.EnvIfName),
@@ -67,50 +83,51 @@ func run() (out []byte, cniErr *cniapi.Error, version string) {
 		Path:        os.Getenv(cniapi.EnvPath),
 		Config:      stdin,
 	}
-	if cniErr := req.ValidateEnvironment(); cniErr != nil {
-		return nil, cniErr, version
+	if a.err = a.req.ValidateEnvironment(); a.err != nil {
+		return
 	}
 	if len(stdin) > cniapi.MaxFrame {
-		return nil, &cniapi.Error{Code: cniapi.CodeInvalidConfig, Msg: "network configuration on standard input is longer than " + strconv.Itoa(cniapi.MaxFrame) + " bytes"}, version
+		a.err = &cniapi.Error{Code: cniapi.CodeInvalidConfig, Msg: "network configuration on standard input is longer than " + strconv.Itoa(cniapi.MaxFrame) + " bytes"}
+		return
 	}
-	if configErr != nil {
-		return nil, configErr, version
+	if a.err = configErr; a.err != nil {
+		return
 	}
-	if cniErr := cniapi.CheckVersion(req.Command, config.CNIVersion); cniErr != nil {
-		return nil, cniErr, version
+	if a.err = cniapi.CheckVersion(a.req.Command, config.CNIVersion); a.err != nil {
+		return
 	}
-	if cniErr := config.Validate(); cniErr != nil {
-		return nil, cniErr, version
+	if a.err = config.Validate(); a.err != nil {
+		return
 	}
-	out, cniErr = ask(config, req)
-	return out, cniErr, version
+	a.ask()
 }
 
 // ask brings the request to the agent and says what its answer, or its absence,
 // means for the runtime.
-func ask(config cniapi.Config, req cniapi.Request) ([]byte, *cniapi.Error) {
+func (a *answer) ask() {
 	var fds []int
-	if req.Command == cniapi.CommandAdd || req.Command == cniapi.CommandCheck {
-		pod, cniErr := cniapi.OpenPod(req.NetNS)
+	if a.req.Command == cniapi.CommandAdd || a.req.Command == cniapi.CommandCheck {
+		pod, cniErr := cniapi.OpenPod(a.req.NetNS)
 		if cniErr != nil {
-			return nil, cniErr
+			a.err = cniErr
+			return
 		}
 		fds = pod.FDs()
 	}
-	client := cniapi.Client{Socket: config.Socket}
-	client.Connect, client.Answer = cniapi.Patience(req.Command)
-	reply, err := client.Do(req, fds...)
+	client := cniapi.Client{Socket: a.config.Socket}
+	client.Connect, client.Answer = cniapi.Patience(a.req.Command)
+	reply, err := client.Do(a.req, fds...)
 	switch {
-	case err == nil && reply.Err != nil:
-		return nil, reply.Err
 	case err == nil:
-		return reply.Result, nil
+		a.out, a.err = reply.Result, reply.Err
 	case errors.Is(err, cniapi.ErrTooLarge):
-		return nil, &cniapi.Error{Code: cniapi.CodeInvalidConfig, Msg: "request to the agent: " + err.Error()}
-	case req.Command == cniapi.CommandDel:
-		return nil, spool(config, req, err)
+		a.err = &cniapi.Error{Code: cniapi.CodeInvalidConfig, Msg: "request to the agent: " + err.Error()}
+	case a.req.Command == cniapi.CommandDel:
+		a.err = spool(a.config, a.req, err)
+		a.spooled = a.err == nil
+	default:
+		a.err = unanswered(a.req.Command, err)
 	}
-	return nil, unanswered(req.Command, err)
 }
 
 // spool leaves a DEL for the agent to find. With no answer nobody knows whether

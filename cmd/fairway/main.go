@@ -1,13 +1,13 @@
 // Command fairway is the person's tool: it shows what Fairway does on a node,
-// and why. It changes nothing.
+// and why, and explains a packet's way. It changes nothing.
 //
 // Exit status: 0; 1 for a failure, and for `plan` if there is something to
-// change; 2 for wrong usage.
+// change; 2 for wrong usage; 3 for `status` if something is wrong. `path` and
+// `explain` have their own: 0 delivered, 1 not, 2 cannot tell, 3 wrong usage.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,33 +24,51 @@ var (
 	errUsage = errors.New("usage")
 	// errChanges says that the kernel differs from the plan; the plan has been printed.
 	errChanges = errors.New("the kernel differs")
+	// errWrong says that something is wrong on the node; the status has been printed.
+	errWrong = errors.New("something is wrong")
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := command().ExecuteContext(ctx)
+	code := end(os.Stderr, command().ExecuteContext(ctx))
+	stop()
+	os.Exit(code)
+}
+
+// end says what failed, and is the exit status.
+func end(stderr io.Writer, err error) int {
 	switch {
 	case err == nil:
-		return
-	case errors.Is(err, errChanges):
-		os.Exit(1)
+		return 0
+	case errors.Is(err, errChanges): // the plan has said it
+		return 1
+	case errors.Is(err, errWrong): // the status has
+		return 3
 	}
-	fmt.Fprintln(os.Stderr, "fairway:", err)
+	var own exitStatus
+	if errors.As(err, &own) {
+		if own.err != nil {
+			fmt.Fprintln(stderr, "fairway:", own.err)
+		}
+		return own.status
+	}
+	fmt.Fprintln(stderr, "fairway:", err)
 	if errors.Is(err, errUsage) {
-		os.Exit(2)
+		return 2
 	}
-	os.Exit(1)
+	return 1
 }
 
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fairway",
-		Short: "Show what Fairway does on a node, and why",
-		Long: `fairway asks the agent of the node it runs on. It changes nothing.
+		Short: "Show what Fairway does on a node, and why, and explain a packet's way",
+		Long: `plan asks the agent of the node it runs on; path needs no node and no agent, and
+explains packets of clusters that run another CNI too. Nothing is changed.
 
 Exit status: 0; 1 for a failure, and for plan if there is something to change;
-2 for wrong usage.`,
+2 for wrong usage; 3 for status if something is wrong. path and explain have
+statuses of their own.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -63,7 +81,7 @@ Exit status: 0; 1 for a failure, and for plan if there is something to change;
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand())
+	root.AddCommand(planCommand(), statusCommand(), pathCommand(), explainCommand())
 	return root
 }
 
@@ -100,9 +118,7 @@ Each change has its reason. Exit status 1 if there are changes.`,
 				return err
 			}
 			if output == "json" {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				if err := e.Encode(p); err != nil {
+				if err := writeJSON(cmd.OutOrStdout(), p); err != nil {
 					return err
 				}
 			} else {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 
+	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 )
@@ -26,4 +27,32 @@ func (l *nodeLoop) plan(ctx context.Context) (agentapi.Plan, error) {
 		return p, err
 	}
 	return p, fault
+}
+
+// status is how the agent stands.
+func (l *nodeLoop) status(ctx context.Context) (s agentapi.Status, err error) {
+	err = l.do(ctx, func(n *nodeState) { s = n.status() })
+	return s, err
+}
+
+// status adds to the book's what the kernel has.
+func (n *nodeState) status() agentapi.Status {
+	s := n.book.Status()
+	devices := make(map[string]string, len(n.devices))
+	for mac, name := range n.devices {
+		devices[mac.String()] = name
+	}
+	for i, e := range s.ENIs {
+		if e.DeviceIndex >= 0 {
+			s.ENIs[i].Device = devices[e.MAC]
+		}
+	}
+	for i, p := range s.Pods {
+		if a, ok := n.pods[ipam.Owner{ContainerID: p.ContainerID, IfName: p.Interface}]; ok {
+			s.Pods[i].Device = a.Veth
+		}
+	}
+	s.Kernel.Behind = n.behind
+	s.Problems = s.Diagnose()
+	return s
 }

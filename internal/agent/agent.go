@@ -5,19 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
-	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/fairway-cni/fairway/internal/agent/ipamd"
+	"github.com/fairway-cni/fairway/internal/core/eniconfig"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
-	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi/cniserver"
+	"github.com/fairway-cni/fairway/internal/edge/cri"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
 	"github.com/fairway-cni/fairway/internal/edge/imds"
 	"github.com/fairway-cni/fairway/internal/edge/kernel"
+	"github.com/fairway-cni/fairway/internal/edge/metrics"
+	"github.com/fairway-cni/fairway/internal/edge/nodefile"
 	"github.com/fairway-cni/fairway/internal/edge/store"
 )
 
@@ -56,37 +61,26 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 
-	a := &assembly{cfg: cfg, out: out, log: log, plugins: plugins}
+	a := &assembly{cfg: cfg, out: out, log: log, plugins: plugins, metrics: metrics.New()}
 	if err := a.learn(ctx); err != nil {
 		return err
 	}
 	n := &nodeState{
-		cfg: cfg, log: log, now: time.Now, kernel: k, store: records,
-		pool:    ipam.NewPool(ipam.Config{CoolDown: coolDown(cfg)}),
-		routing: a.routing,
+		cfg: cfg, log: log, now: time.Now, kernel: k, routing: a.vpcs.known, metrics: a.metrics,
+		book:    ipamd.NewBook(a.pool, a.self, records, log, time.Now),
 		devices: make(map[vpc.MAC]string),
 		pods:    make(map[ipam.Owner]node.Attachment),
-		records: make(map[ipam.Owner]store.Record),
-		cooling: make(map[netip.Addr]time.Time),
+		gone:    make(map[ipam.Owner]time.Time),
 	}
+	n.book.Drives(n.drive)
 	if err := n.restore(); err != nil {
 		return err
 	}
-	if err := n.setENIs(a.enis); err != nil {
-		return err
-	}
+	n.book.SawMetadata(a.enis, a.asked)
 	if err := n.replay(); err != nil {
 		return err
 	}
 	return a.serve(ctx, n)
-}
-
-// coolDown translates the user's zero, which means none, into the pool's.
-func coolDown(c Config) time.Duration {
-	if c.CoolDown == 0 {
-		return -1
-	}
-	return c.CoolDown
 }
 
 // assembly is what a start gathers.
@@ -96,36 +90,25 @@ type assembly struct {
 	log *slog.Logger
 
 	plugins []map[string]any // of the network configuration list
-	self    identity
-	cloud   *ec2.Client
-	enis    []vpc.ENI
-	routing vpc.Routing
+	self    ipamd.Identity
+	pool    ipamd.Config
+	cloud   *ec2.Client // nil: EC2 is not to be called
+	metrics *metrics.Metrics
+	enis    []vpc.ENI // as IMDS says
+	asked   time.Time // when it was asked
 	vpcs    *routes
 }
 
-// learn asks IMDS and EC2 who and where we are. Both may be late when a node
-// boots, so it goes on asking, and says every time why it has to.
+// learn asks IMDS who and where we are, until it knows: it may be late when a node
+// boots. EC2 is asked for the VPC's routes, and not waited for: a node that has
+// addresses works without it. What else EC2 knows the executor learns.
 func (a *assembly) learn(ctx context.Context) error {
 	if err := a.persist(ctx, "read instance metadata", a.identify); err != nil {
 		return err
 	}
-	if err := a.persist(ctx, "read the vpc's routes from ec2", func(ctx context.Context) (err error) {
-		a.routing, err = a.vpcs.learn(ctx)
-		return err
-	}); err != nil {
-		return err
-	}
-	return a.persist(ctx, "read the node's enis from ec2", func(ctx context.Context) error {
-		enis, err := a.cloud.ENIs(ctx, a.self.instanceID)
-		if err != nil {
-			return err
-		}
-		if len(enis) == 0 {
-			return fmt.Errorf("instance %s has no eni", a.self.instanceID)
-		}
-		a.enis = enis
-		return nil
-	})
+	a.pool.Custom = a.customNetwork()
+	a.vpcs.first(ctx)
+	return ctx.Err()
 }
 
 func (a *assembly) identify(ctx context.Context) error {
@@ -133,18 +116,92 @@ func (a *assembly) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limits, ok := vpc.LimitsOf(id.InstanceType)
-	if !ok {
-		// The pool works with what there is; it just cannot grow.
-		a.log.Error("limits of this instance type are not known; the node keeps the ENIs and addresses it has", "type", id.InstanceType)
-	}
-	a.self = identity{instanceID: id.InstanceID, instanceType: id.InstanceType, limits: limits}
-	if a.cloud, err = a.out.EC2(id.Region); err != nil {
+	a.asked = time.Now()
+	if a.enis, err = a.out.IMDS.ENIs(ctx); err != nil {
 		return err
 	}
-	a.vpcs = &routes{log: a.log, cloud: a.cloud, imds: a.out.IMDS, vpcID: id.VPCID, mac: id.MAC}
+	cidrs, err := a.out.IMDS.VPCPrefixes(ctx, id.MAC)
+	if err != nil {
+		return err
+	}
+	if !a.cfg.IMDSOnly {
+		if a.cloud, err = a.out.EC2(id.Region); err != nil {
+			return err
+		}
+		a.cloud.Know(a.enis)
+		a.cloud.Observe = observeEC2(a.metrics)
+	}
+	a.self = ipamd.Identity{InstanceID: id.InstanceID, InstanceType: id.InstanceType, Limits: a.limits(ctx, id.InstanceType),
+		VPCID: id.VPCID, Zone: id.AZ, Groups: id.Groups}
+	a.pool = poolConfig(a.cfg)
+	a.vpcs = &routes{log: a.log, cloud: a.cloud, imds: a.out.IMDS, vpcID: id.VPCID, mac: id.MAC,
+		known: vpc.Routing{CIDRs: cidrs}, cache: filepath.Join(filepath.Dir(a.cfg.StateDir), routesCache)}
 	return nil
 }
+
+// limits of the instance type are compiled in; EC2 is asked about a newer one.
+func (a *assembly) limits(ctx context.Context, instanceType string) vpc.Limits {
+	limits, ok := vpc.LimitsOf(instanceType)
+	if ok {
+		return limits
+	}
+	err := errors.New("ec2 is not to be called")
+	if a.cloud != nil {
+		ctx, cancel := context.WithTimeout(ctx, firstAnswer)
+		defer cancel()
+		if limits, err = a.cloud.Limits(ctx, instanceType); err == nil {
+			return limits
+		}
+	}
+	// The pool works with what there is; it just cannot grow.
+	a.log.Error("limits of this instance type are not known; the node keeps the ENIs and addresses it has", "type", instanceType, "error", err)
+	return vpc.Limits{}
+}
+
+// poolConfig is the pool's part of the configuration. Nodes that start together do
+// not return what they have too much of together.
+func poolConfig(c Config) ipamd.Config {
+	p := ipamd.Config{
+		Targets: c.Targets, CoolDown: c.CoolDown, MaxPods: c.MaxPods, ManageUntagged: c.ManageUntagged, IMDSOnly: c.IMDSOnly,
+		SubnetDiscovery: c.SubnetDiscovery, LeakedCleanup: c.LeakedCleanup, Cluster: c.ClusterName, Tags: c.ENITags,
+	}
+	if after := p.Targets.ReturnAfter; after > 0 {
+		p.Targets.ReturnAfter = after + rand.N(after)
+	}
+	return p
+}
+
+// customNetwork reads the ENIConfigs and finds the one that this node selects. What
+// is wrong there is a reason to make no ENI, and no reason not to start.
+func (a *assembly) customNetwork() ipamd.Custom {
+	if !a.cfg.CustomNetwork.Enabled {
+		return ipamd.Custom{}
+	}
+	c, err := selectENIConfig(a.cfg.CustomNetwork, a.self.Zone)
+	custom := ipamd.Custom{Enabled: true, Name: c.Name, Subnet: c.SubnetID, Groups: c.Groups}
+	if err != nil {
+		custom.Problem = err.Error()
+		a.log.Error("custom networking: no eni will be made", "error", err)
+	}
+	return custom
+}
+
+func selectENIConfig(n CustomNetwork, zone string) (eniconfig.Config, error) {
+	set, err := nodefile.ReadENIConfigs(n.File)
+	if err != nil {
+		return eniconfig.Config{}, err
+	}
+	c, _, err := set.Select(set.Node.InZone(zone), eniconfig.Keys{Annotation: n.AnnotationKey, Label: n.LabelKey})
+	return c, err
+}
+
+// firstPause and longestPause bound the wait between two attempts of a start; it
+// doubles. firstAnswer is how long a start waits for what it can do without.
+const (
+	firstPause   = time.Second
+	longestPause = time.Minute
+	firstAnswer  = 5 * time.Second
+)
 
 // persist repeats f until it succeeds or ctx ends, at growing intervals.
 func (a *assembly) persist(ctx context.Context, what string, f func(context.Context) error) error {
@@ -171,10 +228,8 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	loop := &nodeLoop{state: n, commands: make(chan func(*nodeState)), drift: make(chan string)}
-	s := newSupply()
-	r := &refill{cfg: a.cfg, log: a.log, now: time.Now, cloud: a.cloud, self: a.self, loop: loop, supply: s,
-		failures: make(map[ipam.Kind]int)}
-	h := &handlers{cfg: a.cfg, log: a.log, self: a.self, loop: loop, supply: s}
+	x := &ipamd.Executor{Log: a.log, Now: time.Now, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doBook, Observe: observer(a.metrics)}
+	h := &handlers{cfg: a.cfg, log: a.log, loop: loop, metrics: a.metrics}
 
 	ln, err := cniserver.Listen(a.cfg.Socket)
 	if err != nil {
@@ -187,20 +242,20 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	a.log.Info("ready", "instance", a.self.instanceID, "type", a.self.instanceType, "enis", len(a.enis), "native", n.nativeText())
+	a.log.Info("ready", "instance", a.self.InstanceID, "type", a.self.InstanceType, "enis", len(a.enis), "native", n.nativeText())
 
 	var loops sync.WaitGroup
 	loops.Go(func() { loop.run(ctx) })
-	loops.Go(func() { r.run(ctx) })
-	loops.Go(func() { a.vpcs.run(ctx, a.cfg.VPCPoll, loop) })
+	loops.Go(func() { x.Run(ctx) })
+	if a.cloud != nil {
+		loops.Go(func() { a.vpcs.run(ctx, a.cfg.VPCPoll, loop) })
+	}
 	loops.Go(func() { watch(ctx, watcher, loop, a.log) })
 	defer watcher.Close() // after it has ended
-	if a.cfg.Admin != "" {
-		loops.Go(func() {
-			if err := agentapi.Serve(ctx, a.cfg.Admin, loop.plan); err != nil {
-				a.log.Error("serve the admin socket", "error", err)
-			}
-		})
+	loops.Go(func() { newSight(a.cfg, a.log, loop, a.metrics).serve(ctx) })
+	if a.cfg.CRISocket != "" {
+		boxes := &sandboxes{log: a.log, runtime: cri.Open(a.cfg.CRISocket), loop: loop}
+		loops.Go(func() { boxes.run(ctx) })
 	}
 	err = cniserver.Serve(ctx, ln, h.handle)
 	stop()

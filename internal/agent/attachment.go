@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -36,57 +35,28 @@ func (n *nodeState) add(r request) (node.Attachment, error) {
 			return node.Attachment{}, err
 		}
 	}
-	_, had := n.pool.Lookup(r.owner)
-	p, err := n.hold(r)
+	_, had := n.book.Held()[r.owner]
+	held, err := n.book.Hold(store.Record{
+		ContainerID: r.owner.ContainerID, IfName: r.owner.IfName, NetNS: r.netnsPath, MTU: r.mtu,
+		HostVeth: node.VethName(n.cfg.VethPrefix, r.owner.ContainerID, r.owner.IfName),
+		PodName:  r.podName, PodNamespace: r.podNS,
+	})
 	if err != nil {
-		if !had {
-			n.pool.Cancel(r.owner)
-		}
 		return node.Attachment{}, err
 	}
-	if err := n.attach(p, r); err != nil {
+	p := n.attachment(held)
+	if p.Slot == 0 {
+		err = fmt.Errorf("hold %s: %w", p.Addr, errNotReady)
+	} else {
+		err = n.attach(p, r)
+	}
+	if err != nil {
 		if !had {
-			n.forget(r.owner, p.Addr)
+			n.book.Cancel(r.owner)
 		}
 		return node.Attachment{}, err
 	}
 	return n.pods[r.owner], nil
-}
-
-// hold assigns an address and records it. An address that the records say is
-// somebody else's is kept from everybody, and the next one is taken.
-func (n *nodeState) hold(r request) (node.Attachment, error) {
-	for {
-		a, err := n.pool.Assign(r.owner, n.now())
-		if err != nil {
-			return node.Attachment{}, err
-		}
-		p := node.Attachment{ContainerID: r.owner.ContainerID, IfName: r.owner.IfName, Addr: a.Addr,
-			Veth: node.VethName(n.cfg.VethPrefix, r.owner.ContainerID, r.owner.IfName)}
-		for _, e := range n.enis {
-			if e.ID == a.ENI && n.devices[e.MAC] != "" {
-				p.Slot = slot(e)
-			}
-		}
-		if p.Slot == 0 {
-			return p, fmt.Errorf("hold %s: %w", a.Addr, errNotReady)
-		}
-		record := store.Record{
-			Addr: a.Addr, ENI: a.ENI, ContainerID: p.ContainerID, IfName: p.IfName, NetNS: r.netnsPath,
-			HostVeth: p.Veth, MTU: r.mtu, PodName: r.podName, PodNamespace: r.podNS, CreatedAt: n.now(),
-		}
-		err = n.store.Put(record)
-		if errors.Is(err, store.ErrHeld) {
-			n.log.Error("the records say that somebody else holds a free address; it stays out of use", "addr", a.Addr, "error", err)
-			n.pool.Reserve(a.Addr)
-			continue
-		}
-		if err == nil {
-			delete(n.cooling, a.Addr)
-			n.records[r.owner] = record
-		}
-		return p, err
-	}
 }
 
 // attach makes the interface of an address that is held.
@@ -116,22 +86,10 @@ func notLink(o node.Object) bool { return o.Rank() != node.RankLink }
 
 // wiring has the MTU that the pod was made with, whatever new ones get today.
 func (n *nodeState) wiring(p node.Attachment, r request) kernel.Wiring {
-	if made := n.records[r.owner].MTU; made != 0 {
+	if made := n.book.Held()[r.owner].MTU; made != 0 {
 		r.mtu = made
 	}
 	return kernel.Wiring{Attachment: p, MTU: r.mtu, NetNS: r.netns, Netlink: r.netlink}
-}
-
-// forget undoes an assignment that never reached the network, so that an ADD
-// that fails and is tried again does not use up the pool.
-func (n *nodeState) forget(owner ipam.Owner, addr netip.Addr) {
-	if err := n.store.Delete(addr); err != nil {
-		// The record says held: the address must stay held.
-		n.log.Error("remove address record; the address stays out of use until the container is deleted", "addr", addr, "error", err)
-		return
-	}
-	delete(n.records, owner)
-	n.pool.Cancel(owner)
 }
 
 // del releases what the owner holds. That it holds nothing is success.
@@ -143,21 +101,11 @@ func (n *nodeState) del(owner ipam.Owner) error {
 	if err := n.unwire(p); err != nil {
 		return err
 	}
-	a, ok := n.pool.Lookup(owner)
-	if !ok {
-		return nil
-	}
-	now := n.now()
-	record := n.records[owner]
-	record.Addr, record.ENI, record.ContainerID, record.IfName = a.Addr, a.ENI, owner.ContainerID, owner.IfName
-	record.ReleasedAt = now
-	if err := n.store.Put(record); err != nil {
+	if err := n.book.Release(owner); err != nil {
 		return err
 	}
 	delete(n.pods, owner)
-	delete(n.records, owner)
-	n.pool.Release(owner, now)
-	n.cooling[a.Addr] = now.Add(n.cfg.CoolDown)
+	delete(n.gone, owner)
 	return nil
 }
 

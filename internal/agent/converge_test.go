@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-cni/fairway/internal/agent/ipamd"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
@@ -224,8 +225,9 @@ func stage(t *testing.T, events []event, faults *refusals) (string, error) {
 	if faults != nil {
 		k.FailWrites = faults.ask
 	}
-	n := &nodeState{cfg: Default(), log: slog.New(slog.DiscardHandler), now: time.Now, kernel: k, pool: ipam.NewPool(ipam.Config{}),
-		devices: map[vpc.MAC]string{}, pods: map[ipam.Owner]node.Attachment{}}
+	n := &nodeState{cfg: Default(), log: slog.New(slog.DiscardHandler), now: time.Now, kernel: k,
+		book:    ipamd.NewBook(ipamd.Config{}, ipamd.Identity{}, nil, slog.New(slog.DiscardHandler), time.Now),
+		devices: map[vpc.MAC]string{}, pods: map[ipam.Owner]node.Attachment{}, gone: map[ipam.Owner]time.Time{}}
 	p := &player{nodeState: n, netns: map[string][2]*os.File{}}
 	defer p.close()
 	for _, e := range events {
@@ -266,7 +268,7 @@ func (p *player) happen(e event) error {
 	name, isPod := strings.CutPrefix(e.part, "pod ")
 	switch index, isDevice := strings.CutPrefix(e.part, "device "); {
 	case e.part == "enis":
-		_ = p.setENIs(slices.Clone(e.value.([]vpc.ENI))) // repaired below, as the node loop does
+		_, _ = p.drive(slices.Clone(e.value.([]vpc.ENI)), nil) // repaired below, as the node loop does
 	case e.part == "routing":
 		_ = p.setRouting(e.value.(vpc.Routing)) // the same
 	case e.part == "strict":

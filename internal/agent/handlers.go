@@ -6,34 +6,41 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
+	"github.com/fairway-cni/fairway/internal/agent/ipamd"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi/cniserver"
 	"github.com/fairway-cni/fairway/internal/edge/kernel"
+	"github.com/fairway-cni/fairway/internal/edge/metrics"
 )
 
 // handlers answer the CNI plugin. They run in a goroutine per call and touch
 // nothing themselves: they send functions to the node loop.
 type handlers struct {
-	cfg    Config
-	log    *slog.Logger
-	self   identity
-	loop   *nodeLoop
-	supply *supply
+	cfg     Config
+	log     *slog.Logger
+	loop    *nodeLoop
+	metrics *metrics.Metrics // may be nil
 }
 
+// handle answers a call, and has it counted.
 func (h *handlers) handle(ctx context.Context, c *cniserver.Call) cniserver.Reply {
+	began := time.Now()
+	r := h.answer(ctx, c)
+	h.metrics.Call(c.Command, callResult(r), time.Since(began))
+	return r
+}
+
+func (h *handlers) answer(ctx context.Context, c *cniserver.Call) cniserver.Reply {
 	switch c.Command {
 	case cniapi.CommandAdd:
 		return h.add(ctx, c)
 	case cniapi.CommandDel:
-		return h.fail(c, h.do(ctx, func(n *nodeState) error {
-			defer h.supply.wake() // more may be given now, or wanted elsewhere
-			return n.del(owner(c))
-		}))
+		return h.fail(c, h.do(ctx, func(n *nodeState) error { return n.del(owner(c)) }))
 	case cniapi.CommandCheck:
 		return h.fail(c, h.do(ctx, func(n *nodeState) error { return n.check(n.request(c)) }))
 	case cniapi.CommandGC:
@@ -69,84 +76,32 @@ func (h *handlers) do(ctx context.Context, f func(*nodeState) error) error {
 	return err
 }
 
-// add gives the pod an address. If none is free it waits for one that is on its
-// way, or about to be free; a node that can have no more says so at once.
+// add gives the pod an address. If none is free it waits in its turn for one that
+// is on its way, or about to be free; a node that can have no more says so at once.
 func (h *handlers) add(ctx context.Context, c *cniserver.Call) cniserver.Reply {
-	deadline := time.NewTimer(h.cfg.AddWait)
-	defer deadline.Stop()
-	waiting := false
-	defer func() {
-		if waiting {
-			h.supply.waitDone()
-		}
-	}()
-	for {
-		news := h.supply.news()
-		var p node.Attachment
-		var r request
-		var o outlook
-		err := h.do(ctx, func(n *nodeState) (err error) {
-			r = n.request(c)
-			p, err = n.add(r)
-			exhausted := errors.Is(err, ipam.ErrExhausted)
-			switch {
-			case exhausted && !waiting:
-				waiting = true
-				h.supply.wait()
-			case !exhausted && waiting:
-				// Here and not when the call ends: a plan that is made in
-				// between would ask EC2 for a pod that is served.
-				waiting = false
-				h.supply.waitDone()
-			}
-			if exhausted {
-				// From the same state that had no address: a moment later
-				// there may be one, and nothing left to plan.
-				o = h.outlook(n)
-			}
-			return err
-		})
-		if !errors.Is(err, ipam.ErrExhausted) {
-			h.supply.wake()
-			if err != nil {
-				return h.fail(c, err)
-			}
-			return cniserver.Reply{Result: result(c, p, r.mtu)}
-		}
-		if !o.hope {
-			return cniserver.Reply{Err: cniserver.NoAddress(o.refusal, "the runtime tries the pod again; EC2 shows the node's ENIs and addresses")}
-		}
-		var cooled <-chan time.Time
-		if !o.free.IsZero() {
-			cooled = time.After(time.Until(o.free))
-		}
-		select {
-		case <-news:
-		case <-cooled:
-		case <-deadline.C:
-			return cniserver.Reply{Err: cniserver.NoAddress(o.refusal, "waited "+h.cfg.AddWait.String()+" for one; the runtime tries the pod again")}
-		case <-ctx.Done():
-			return cniserver.Reply{Err: cniserver.TryAgainLater("the agent is ending", ctx.Err().Error())}
-		}
+	n := h.loop.state
+	var p node.Attachment
+	var r request
+	err := ipamd.Await(ctx, owner(c), h.cfg.AddWait, h.loop.doBook, func(*ipamd.Book) (err error) {
+		r = n.request(c)
+		p, err = n.add(r)
+		return err
+	})
+	var empty *ipamd.EmptyError
+	if errors.As(err, &empty) {
+		h.metrics.Exhausted()
 	}
-}
-
-// outlook is what an ADD that found no address has to expect.
-type outlook struct {
-	refusal string    // why there is none
-	hope    bool      // whether one may come within the time that an ADD waits
-	free    time.Time // when the next one has cooled down, if that is in time
-}
-
-func (h *handlers) outlook(n *nodeState) outlook {
-	now := n.now()
-	s, t := h.supply.state(n, h.self), targets(h.cfg)
-	o := outlook{refusal: ipam.Refusal(s, t, now)}
-	if next := s.Pool.NextFree; !next.IsZero() && next.Sub(now) < h.cfg.AddWait {
-		o.free = next
+	switch {
+	case err == nil:
+		return cniserver.Reply{Result: result(c, p, r.mtu)}
+	case errors.As(err, &empty) && empty.Waited > 0:
+		return cniserver.Reply{Err: cniserver.TryAgainLater(empty.Error(), "waited "+empty.Waited.String()+" for an address; the runtime tries the pod again")}
+	case errors.As(err, &empty):
+		return cniserver.Reply{Err: cniserver.NoAddress(strings.TrimPrefix(empty.Error(), "no free address: "), "the runtime tries the pod again; `fairway status` shows the node's ENIs and addresses")}
+	case ctx.Err() != nil:
+		return cniserver.Reply{Err: cniserver.TryAgainLater("the agent is ending, or the caller has gone", ctx.Err().Error())}
 	}
-	o.hope = !o.free.IsZero() || len(s.InFlight) > 0 || len(ipam.Plan(s, t, now)) > 0
-	return o
+	return h.fail(c, err)
 }
 
 // fail turns an error into the plugin's; nil is success. Errors that are

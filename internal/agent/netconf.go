@@ -13,6 +13,9 @@ import (
 // the first by name.
 const netConfName = "10-fairway.conflist"
 
+// networkName is the network's in that list.
+const networkName = "fairway"
+
 // The plugins of github.com/containernetworking/plugins that run after ours, by
 // the names of their programs.
 const (
@@ -25,11 +28,15 @@ const (
 // error which plugin is left out because its program is not there. That of host
 // ports comes with every Kubernetes node; that of bandwidth somebody asked for.
 func chain(c Config) (plugins []map[string]any, absent string, err error) {
-	plugins = []map[string]any{{
+	ours := map[string]any{
 		"type":   "fairway-cni",
 		"socket": c.Socket,
 		"spool":  c.SpoolDir,
-	}}
+	}
+	if c.PluginLogFile != "" {
+		ours["pluginLogFile"], ours["pluginLogLevel"] = c.PluginLogFile, c.PluginLogLevel
+	}
+	plugins = []map[string]any{ours}
 	program := filepath.Join(c.CNIBinDir, hostPorts)
 	switch _, err := os.Stat(program); {
 	case err == nil:
@@ -63,7 +70,7 @@ func writeNetConf(c Config, plugins []map[string]any) error {
 	}
 	content, err := json.MarshalIndent(map[string]any{
 		"cniVersion": "1.0.0",
-		"name":       "fairway",
+		"name":       networkName,
 		"plugins":    plugins,
 	}, "", "  ")
 	if err != nil {

@@ -5,18 +5,19 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-cni/fairway/internal/agent/ipamd"
 	"github.com/fairway-cni/fairway/internal/core/diff"
 	"github.com/fairway-cni/fairway/internal/core/intent"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 	"github.com/fairway-cni/fairway/internal/edge/kernel"
+	"github.com/fairway-cni/fairway/internal/edge/metrics"
 	"github.com/fairway-cni/fairway/internal/edge/store"
 )
 
@@ -29,58 +30,48 @@ var (
 
 // nodeState is what the node loop owns. Its methods run in that loop only.
 type nodeState struct {
-	cfg    Config
-	log    *slog.Logger
-	now    func() time.Time
-	kernel *kernel.Kernel
-	store  *store.Store
-	pool   *ipam.Pool
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	kernel  *kernel.Kernel
+	book    *ipamd.Book      // addresses, their records, and what EC2 is asked for
+	metrics *metrics.Metrics // may be nil
 
-	enis    []vpc.ENI                      // as EC2 said last, those that we manage
+	enis    []vpc.ENI                      // those that we manage
 	others  []vpc.ENI                      // and those that we do not
 	routing vpc.Routing                    // as EC2 said last
 	native  map[string][]vpc.Native        // what follows from it, by ENI
 	strict  int                            // net.ipv4.conf.all.rp_filter
 	behind  bool                           // the kernel may lack something: converge has failed
+	changed bool                           // converge has changed something
 	reason  string                         // why the kernel is looked at now, for the log
 	devices map[vpc.MAC]string             // names by MAC
 	pods    map[ipam.Owner]node.Attachment // as the records say
-	records map[ipam.Owner]store.Record    // of what is held
-	cooling map[netip.Addr]time.Time       // records to remove, and when
+	gone    map[ipam.Owner]time.Time       // pods whose device is not there, and since when
 
 	replayAt time.Time // when to look into the spool again
 }
 
-// setENIs takes what EC2 says of the node's ENIs and makes the kernel follow.
-// Pods get addresses only of ENIs whose device is there. What the kernel refuses
-// is tried again by the node loop, and by an ADD that meets it.
-func (n *nodeState) setENIs(enis []vpc.ENI) error {
-	n.reason = "what EC2 says of the ENIs"
-	err := n.follow(enis)
-	n.offer()
-	return err
-}
-
-// offer gives the pool the ENIs whose device is there.
-func (n *nodeState) offer() {
-	var ready []vpc.ENI
-	for _, e := range n.enis {
-		if n.devices[e.MAC] != "" {
-			ready = append(ready, e)
-		}
+// drive makes the kernel follow the ENIs, and says which of them have a device. It
+// is the book's [ipamd.Datapath]. What the kernel refuses is tried again by the node
+// loop, and by an ADD that meets it.
+func (n *nodeState) drive(managed, others []vpc.ENI) (map[string]bool, error) {
+	n.reason = "what is known of the ENIs"
+	n.enis, n.others = managed, others
+	err := n.follow()
+	ready := make(map[string]bool, len(managed))
+	for _, e := range managed {
+		ready[e.ID] = n.devices[e.MAC] != ""
 	}
-	for _, a := range n.pool.SetENIs(ready, n.now()) {
-		n.log.Warn("address of a running pod is on none of the node's ENIs; the pod has no network until it is replaced",
-			"addr", a.Addr, "container", a.Owner.ContainerID)
-	}
+	return ready, err
 }
 
 // follow observes and converges. A pod's namespace may end in between and take
 // its device along, which the next look will see.
-func (n *nodeState) follow(enis []vpc.ENI) error {
+func (n *nodeState) follow() error {
 	const tries = 10
 	for i := 1; ; i++ {
-		err := n.observe(enis)
+		err := n.observe()
 		if err == nil {
 			err = n.converge()
 		}
@@ -130,7 +121,7 @@ func (n *nodeState) nativeOf(enis []vpc.ENI) map[string][]vpc.Native {
 // observe brings the snapshot up to date: the ENIs, their devices, and for each
 // attachment whether its device is there and which ENI has its address. One
 // whose address no ENI has gets slot 0, and nothing is written for it.
-func (n *nodeState) observe(enis []vpc.ENI) error {
+func (n *nodeState) observe() error {
 	devices, err := n.kernel.Devices()
 	if err != nil {
 		return err
@@ -138,7 +129,6 @@ func (n *nodeState) observe(enis []vpc.ENI) error {
 	if n.strict, err = n.kernel.HostRPFilter(); err != nil {
 		return err
 	}
-	n.enis, n.others = managed(enis)
 	n.native = n.nativeOf(n.enis)
 	n.devices = make(map[vpc.MAC]string, len(devices))
 	named := make(map[string]bool, len(n.pods))
@@ -164,31 +154,6 @@ func (n *nodeState) observe(enis []vpc.ENI) error {
 		n.pods[owner] = p
 	}
 	return nil
-}
-
-// managed parts the ENIs that give pods addresses from the others of the
-// instance: those on further network cards, and those without an IPv4 address
-// (EFA only). The others take their places, and are left alone.
-func managed(enis []vpc.ENI) (ours, others []vpc.ENI) {
-	for _, e := range enis {
-		if e.CardIndex == 0 && e.Primary.IsValid() {
-			ours = append(ours, e)
-		} else {
-			others = append(others, e)
-		}
-	}
-	return ours, others
-}
-
-// missing lists the ENIs whose device has not appeared.
-func (n *nodeState) missing() []string {
-	var ids []string
-	for _, e := range n.enis {
-		if n.devices[e.MAC] == "" {
-			ids = append(ids, e.ID)
-		}
-	}
-	return ids
 }
 
 func (n *nodeState) snapshot() intent.Snapshot {
@@ -244,6 +209,7 @@ func (n *nodeState) converge() error {
 		return err
 	}
 	n.behind = false
+	n.changed = n.changed || len(changes) > 0
 	return nil
 }
 
@@ -251,14 +217,22 @@ func (n *nodeState) converge() error {
 // It reports whether the kernel now holds what it should.
 func (n *nodeState) repair(why string) bool {
 	before := maps.Clone(n.devices)
-	n.reason = why
-	err := n.follow(slices.Concat(n.enis, n.others))
+	n.reason, n.changed = why, false
+	err := n.follow()
 	if err != nil {
+		n.metrics.Unmended()
 		n.log.Error("repair the kernel", "reason", why, "error", err, "retry", retryDelay)
 		return false
 	}
-	if !maps.Equal(before, n.devices) {
-		n.offer() // an ENI's device came, went, or has another name
+	if !maps.Equal(before, n.devices) { // an ENI's device came, went, or has another name
+		if err := n.book.Refresh(); err != nil {
+			n.metrics.Unmended()
+			n.log.Error("repair the kernel", "reason", why, "error", err, "retry", retryDelay)
+			return false
+		}
+	}
+	if n.changed && maps.Equal(before, n.devices) { // else a device of ours has brought the change
+		n.metrics.Repaired()
 	}
 	return true
 }
@@ -276,41 +250,32 @@ func (n *nodeState) watchSysctls() {
 		err = n.kernel.Apply(changes)
 	}
 	if err != nil {
+		n.metrics.Unmended()
 		n.log.Error("repair sysctls", "error", err)
+		return
 	}
+	n.metrics.Repaired()
 }
 
-// restore takes the records over, before [nodeState.setENIs].
+// restore takes the records over, before anything is known of the ENIs.
 func (n *nodeState) restore() error {
-	records, err := n.store.All()
-	var bad *store.BadRecordsError
-	restored := ipam.Restored{}
-	if errors.As(err, &bad) {
-		restored.Unreadable = bad.Addrs()
-		n.log.Error("unreadable address records; their addresses stay out of use", "error", bad)
-	} else if err != nil {
+	if err := n.book.Restore(); err != nil {
 		return err
 	}
-	byAddr := make(map[netip.Addr]store.Record)
-	for _, r := range records {
-		byAddr[r.Addr] = r
-		owner := ipam.Owner{ContainerID: r.ContainerID, IfName: r.IfName}
-		if r.Held() {
-			restored.Held = append(restored.Held, ipam.Assignment{Owner: owner, Addr: r.Addr, ENI: r.ENI})
-			continue
-		}
-		restored.Cooling = append(restored.Cooling, ipam.Cooling{Addr: r.Addr, ENI: r.ENI, ReleasedAt: r.ReleasedAt})
-		n.cooling[r.Addr] = r.ReleasedAt.Add(n.cfg.CoolDown)
-	}
-	if err := n.pool.Restore(restored, n.now()); err != nil {
-		n.log.Error("address records contradict each other; the addresses in question stay out of use", "error", err)
-	}
-	for _, a := range restored.Held {
-		if got, ok := n.pool.Lookup(a.Owner); ok && got.Addr == a.Addr {
-			n.records[a.Owner] = byAddr[a.Addr]
-			n.pods[a.Owner] = node.Attachment{ContainerID: a.Owner.ContainerID, IfName: a.Owner.IfName,
-				Addr: a.Addr, Veth: cmp.Or(byAddr[a.Addr].HostVeth, node.VethName(n.cfg.VethPrefix, a.Owner.ContainerID, a.Owner.IfName))}
-		}
+	for owner, r := range n.book.Held() {
+		n.pods[owner] = n.attachment(r)
 	}
 	return nil
+}
+
+// attachment is what a record says of a pod interface.
+func (n *nodeState) attachment(r store.Record) node.Attachment {
+	p := node.Attachment{ContainerID: r.ContainerID, IfName: r.IfName, Addr: r.Addr,
+		Veth: cmp.Or(r.HostVeth, node.VethName(n.cfg.VethPrefix, r.ContainerID, r.IfName))}
+	for _, e := range n.enis {
+		if e.Owns(p.Addr) && n.devices[e.MAC] != "" {
+			p.Slot = slot(e)
+		}
+	}
+	return p
 }

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"time"
+
+	"github.com/fairway-cni/fairway/internal/agent/ipamd"
 )
 
 // replayInterval is how often a running agent looks into the spool: the plugin
@@ -22,17 +24,8 @@ func (n *nodeState) tick() {
 	if err := n.kernel.Reap(); err != nil {
 		n.log.Error("reap dead links", "error", err)
 	}
-	now := n.now()
-	for addr, until := range n.cooling {
-		if now.Before(until) {
-			continue
-		}
-		if err := n.store.Delete(addr); err != nil {
-			n.log.Error("remove record of a cooled down address", "addr", addr, "error", err)
-			continue
-		}
-		delete(n.cooling, addr)
-	}
+	n.reapOrphans()
+	n.book.Tick()
 }
 
 // nodeLoop runs the functions that are sent to it, one after the other, and has
@@ -101,4 +94,9 @@ func (l *nodeLoop) do(ctx context.Context, f func(*nodeState)) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// doBook is do for what concerns the addresses only.
+func (l *nodeLoop) doBook(ctx context.Context, f func(*ipamd.Book)) error {
+	return l.do(ctx, func(n *nodeState) { f(n.book) })
 }

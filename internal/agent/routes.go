@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/vpc"
@@ -21,7 +24,40 @@ type routes struct {
 	vpcID string
 	mac   vpc.MAC // of the primary ENI
 
-	denied bool // EC2 refused for want of rights, and that has been said
+	known  vpc.Routing // what a start begins with
+	cache  string      // path of the file that keeps it
+	saved  []byte      // what the file holds
+	failed bool        // the last attempt did
+	denied bool        // EC2 refused for want of rights, and that has been said
+}
+
+// routesCache is the name of the file that holds EC2's last word on the VPC's
+// routes. It is no record: without it a start while EC2 is away knows the VPC's
+// CIDRs only, and peers see the node's address until EC2 answers.
+const routesCache = "routes.json"
+
+// first finds out what is native, for a start that must not wait for EC2: what EC2
+// says within a few seconds, else what it said last, else the VPC's CIDRs.
+func (r *routes) first(ctx context.Context) {
+	if r.cloud == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstAnswer)
+	defer cancel()
+	routing, err := r.learn(ctx)
+	if err == nil {
+		r.known = routing
+		return
+	}
+	from := "instance metadata"
+	if data, unread := os.ReadFile(r.cache); unread == nil {
+		var last vpc.Routing
+		if json.Unmarshal(data, &last) == nil && len(last.CIDRs) > 0 {
+			r.known, from = last, r.cache
+		}
+	}
+	r.failed = true
+	r.log.Error("read the vpc's routes from ec2", "error", err, "advice", ec2.Advice(err), "meanwhile", from)
 }
 
 // learn asks EC2. Without the right to, what IMDS says has to do: the VPC's CIDRs.
@@ -29,6 +65,7 @@ func (r *routes) learn(ctx context.Context) (vpc.Routing, error) {
 	routing, err := r.cloud.Routing(ctx, r.vpcID)
 	if err == nil {
 		r.denied = false
+		r.save(routing)
 		return routing, nil
 	}
 	if !errors.Is(err, ec2.ErrUnauthorized) {
@@ -43,16 +80,40 @@ func (r *routes) learn(ctx context.Context) (vpc.Routing, error) {
 	return vpc.Routing{CIDRs: cidrs}, err
 }
 
+// save keeps EC2's word for the next start, by a rename, so that half a file is
+// never read. Not to be able to costs nothing now.
+func (r *routes) save(routing vpc.Routing) {
+	data, err := json.Marshal(routing)
+	if err == nil && !bytes.Equal(data, r.saved) {
+		if err = os.WriteFile(r.cache+".new", data, 0o600); err == nil {
+			err = os.Rename(r.cache+".new", r.cache)
+		}
+		r.saved = data
+	}
+	if err != nil {
+		r.log.Warn("keep the vpc's routes for the next start", "error", err)
+	}
+}
+
 // run asks again and again, until ctx ends. Nodes that started together do not
-// ask together: each wait is up to a tenth longer or shorter.
+// ask together: each wait is up to a tenth longer or shorter. After a failure the
+// wait is short, and grows.
 func (r *routes) run(ctx context.Context, interval time.Duration, loop *nodeLoop) {
+	pause := firstPause
 	for {
-		wait := time.NewTimer(interval - interval/10 + rand.N(interval/5))
+		wait := interval - interval/10 + rand.N(interval/5)
+		if r.failed {
+			wait = min(wait, pause)
+			pause = min(2*pause, interval)
+		} else {
+			pause = firstPause
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			wait.Stop()
+			timer.Stop()
 			return
-		case <-wait.C:
+		case <-timer.C:
 		}
 		routing, err := r.learn(ctx)
 		if err == nil {
@@ -60,8 +121,9 @@ func (r *routes) run(ctx context.Context, interval time.Duration, loop *nodeLoop
 				return
 			}
 		}
+		r.failed = err != nil
 		if err != nil && ctx.Err() == nil {
-			r.log.Error("follow the vpc's routes", "error", err, "advice", ec2.Advice(err), "retry", interval)
+			r.log.Error("follow the vpc's routes", "error", err, "advice", ec2.Advice(err), "retry", min(pause, interval))
 		}
 	}
 }

@@ -3,7 +3,6 @@ package ec2sim
 import (
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/fairway-cni/fairway/lab/ec2sim/policy"
@@ -17,41 +16,8 @@ import (
 //	  SecurityGroupId.1=sg-1        ec2:CreateNetworkInterface on network-interface/*
 //	  TagSpecification...           ec2:CreateTags             on network-interface/*
 //
-// Source: "Actions, resources, and condition keys for Amazon EC2", Service
-// Authorization Reference. What a request touches is read off its parameters,
-// since those that name resources end in Id there. An action about something
-// that has no ARN here, such as an association, asks for "*".
-
-// makes says what the actions make that can have tags. A right is needed for it
-// although it has no identifier yet.
-var makes = map[string][]kind{
-	"AllocateAddress":                   {kindAddress},
-	"CreateFlowLogs":                    {kindFlowLog},
-	"CreateInternetGateway":             {kindGateway},
-	"CreateManagedPrefixList":           {kindPrefixList},
-	"CreateNatGateway":                  {kindNAT},
-	"CreateNetworkAcl":                  {kindACL},
-	"CreateNetworkInterface":            {kindENI},
-	"CreateRouteTable":                  {kindRouteTable},
-	"CreateSecurityGroup":               {kindGroup},
-	"CreateSubnet":                      {kindSubnet},
-	"CreateTransitGateway":              {kindHub},
-	"CreateTransitGatewayRouteTable":    {kindHubTable},
-	"CreateTransitGatewayVpcAttachment": {kindSpoke},
-	"CreateVpc":                         {kindVPC},
-	"CreateVpcPeeringConnection":        {kindPeering},
-	"RunInstances":                      {kindInstance, kindENI, {resource: "volume"}},
-}
-
-// about narrows the actions whose parameters name more than a right is needed
-// for: a route's target is not asked about.
-var about = map[string][]kind{
-	"CreateRoute":  {kindRouteTable},
-	"ReplaceRoute": {kindRouteTable},
-}
-
-// noResources are parameters whose identifiers are not touched by the action.
-var noResources = []string{"Filter", "Tag", "TagSpecification", "TagSpecifications", "ClientToken", "IpPermissions"}
+// What a request touches is read off its parameters that end in Id; which of that
+// a right is needed for, off the tables in iamresources.go.
 
 // question is a policy.Request, and the API action that it is asked for.
 type question struct {
@@ -105,10 +71,6 @@ func (s *state) questions(who Caller, action string, root *node) []question {
 		}
 	}
 	verb := "ec2:" + action
-	if strings.HasPrefix(action, "Describe") && !strings.HasSuffix(action, "Attribute") {
-		ask(verb, "*")
-		return out
-	}
 	requested := policy.Keys{}
 	if action == "CreateTags" || action == "DeleteTags" {
 		requested = tagKeys(root.kids["Tag"])
@@ -128,15 +90,20 @@ func (s *state) questions(who Caller, action string, root *node) []question {
 			place.Set("ec2:Subnet", s.arn(kindOf(id).resource, id))
 		}
 	}
-	for _, k := range makes[action] {
+	for _, k := range slices.Concat(makes[action], tagsOnly[action]) {
 		tags, tagged := specifiedTags(root, k)
 		arn := s.arn(k.resource, "*")
-		ask(verb, arn, place, tags)
+		if tagsOnly[action] == nil {
+			ask(verb, arn, place, tags)
+		}
 		if tagged {
 			created := policy.Keys{}
 			created.Set("ec2:CreateAction", action)
 			ask("ec2:CreateTags", arn, place, tags, created)
 		}
+	}
+	if role := root.at("DeliverLogsPermissionArn"); role != "" {
+		ask("iam:PassRole", role)
 	}
 	if action == "RunInstances" {
 		ask(verb, "arn:aws:ec2:"+s.region+"::image/"+root.at("ImageId"))
@@ -158,42 +125,6 @@ func (n *node) at(path ...string) string {
 		}
 	}
 	return n.value
-}
-
-// named gives the identifiers of the resources that a request names, those of
-// attachments as the ENI and the instance that are attached.
-func (s *state) named(action string, root *node) []string {
-	var out []string
-	add := func(id string) {
-		k := kindOf(id)
-		if k.resource != "" && (about[action] == nil || slices.Contains(about[action], k)) {
-			out = append(out, id)
-		}
-	}
-	var walk func(name string, n *node)
-	walk = func(name string, n *node) {
-		if n.given && (strings.HasSuffix(name, "Id") || strings.HasSuffix(name, "Ids")) {
-			if id := n.value; kindOf(id) == kindAttachment {
-				if e, err := s.findAttached(id); err == nil {
-					add(e.ID)
-					add(e.Attachment.InstanceID)
-				}
-			} else {
-				add(id)
-			}
-		}
-		for _, kid := range slices.Sorted(maps.Keys(n.kids)) {
-			below := kid
-			if _, err := strconv.Atoi(kid); err == nil {
-				below = name // of a list, each has its name
-			}
-			if !slices.Contains(noResources, kid) {
-				walk(below, n.kids[kid])
-			}
-		}
-	}
-	walk("", root)
-	return out
 }
 
 // specifiedTags are the keys of the tags that a thing is to be made with.

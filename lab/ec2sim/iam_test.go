@@ -151,9 +151,45 @@ func TestAuthorize(t *testing.T) {
 			}, "DescribeVpcs", ""},
 		{"an attribute is of a resource", []string{allow("ec2:Describe*", "vpc/*")},
 			func(g *guarded, c *ec2.Client) error {
+				_, err := c.DescribeVpcAttribute(t.Context(), &ec2.DescribeVpcAttributeInput{VpcId: &g.vpc, Attribute: types.VpcAttributeNameEnableDnsSupport})
+				return err
+			}, "", ""},
+		{"but not every one", []string{allow("ec2:Describe*", "network-interface/*")},
+			func(g *guarded, c *ec2.Client) error {
 				_, err := c.DescribeNetworkInterfaceAttribute(t.Context(), &ec2.DescribeNetworkInterfaceAttributeInput{NetworkInterfaceId: &g.eni, Attribute: "description"})
 				return err
-			}, "DescribeNetworkInterfaceAttribute", "network-interface/ENI"},
+			}, "DescribeNetworkInterfaceAttribute", ""},
+		{"a reservation is of its subnet", []string{allow("ec2:CreateSubnetCidrReservation", "vpc/*")},
+			func(g *guarded, c *ec2.Client) error {
+				_, err := c.CreateSubnetCidrReservation(t.Context(), &ec2.CreateSubnetCidrReservationInput{SubnetId: &g.subnet, Cidr: aws.String("10.0.1.128/26"), ReservationType: types.SubnetCidrReservationTypePrefix})
+				return err
+			}, "CreateSubnetCidrReservation", "subnet/SUBNET"},
+		{"its tags are its own", []string{allow("ec2:CreateSubnetCidrReservation", "subnet/*")},
+			func(g *guarded, c *ec2.Client) error {
+				_, err := c.CreateSubnetCidrReservation(t.Context(), &ec2.CreateSubnetCidrReservationInput{SubnetId: &g.subnet, Cidr: aws.String("10.0.1.128/26"), ReservationType: types.SubnetCidrReservationTypePrefix,
+					TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeSubnetCidrReservation, Tags: []types.Tag{{Key: aws.String("a"), Value: aws.String("b")}}}}})
+				return err
+			}, "CreateTags", "subnet-cidr-reservation/*"},
+		{"reservations have no right of their own", []string{allow("ec2:GetSubnetCidrReservations", "subnet/*")},
+			func(g *guarded, c *ec2.Client) error {
+				_, err := c.GetSubnetCidrReservations(t.Context(), &ec2.GetSubnetCidrReservationsInput{SubnetId: &g.subnet})
+				return err
+			}, "GetSubnetCidrReservations", ""},
+		{"trunks have no resources", []string{allow("ec2:*", "network-interface/*")},
+			func(g *guarded, c *ec2.Client) error {
+				_, err := c.AssociateTrunkInterface(t.Context(), &ec2.AssociateTrunkInterfaceInput{TrunkInterfaceId: &g.eni, BranchInterfaceId: &g.theirsENI, VlanId: aws.Int32(7)})
+				return err
+			}, "AssociateTrunkInterface", ""},
+		{"an association is what it ties", []string{allow("ec2:DisassociateVpcCidrBlock", "subnet/*")},
+			func(g *guarded, c *ec2.Client) error {
+				_, err := c.DisassociateVpcCidrBlock(t.Context(), &ec2.DisassociateVpcCidrBlockInput{AssociationId: aws.String(ec2sim.BlockAssociationID(g.vpc, g.Snapshot().VPCs[0].CIDRs[0]))})
+				return err
+			}, "DisassociateVpcCidrBlock", "vpc/VPC"},
+		{"the peer's VPC is its owner's", []string{allow("ec2:*", "vpc-peering-connection/*")},
+			func(g *guarded, c *ec2.Client) error {
+				_, err := c.CreateVpcPeeringConnection(t.Context(), &ec2.CreateVpcPeeringConnectionInput{VpcId: &g.vpc, PeerVpcId: aws.String("vpc-00000009")})
+				return err
+			}, "CreateVpcPeeringConnection", "vpc/VPC"},
 		{"denied", []string{allowAll, `{"Effect":"Deny","Action":"ec2:DescribeSubnets","Resource":"*"}`},
 			func(g *guarded, c *ec2.Client) error {
 				_, err := c.DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{})
@@ -246,7 +282,7 @@ func TestAuthorize(t *testing.T) {
 			if !strings.Contains(tt.action, ":") {
 				tt.action = "ec2:" + tt.action
 			}
-			on := strings.NewReplacer("SUBNET", g.subnet, "GROUP", g.group, "ENI", g.eni, "INSTANCE", g.instance).Replace(tt.on)
+			on := strings.NewReplacer("VPC", g.vpc, "SUBNET", g.subnet, "GROUP", g.group, "ENI", g.eni, "INSTANCE", g.instance).Replace(tt.on)
 			want := "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/node/" + g.instance +
 				" is not authorized to perform: " + tt.action
 			why := " because no identity-based policy allows the " + tt.action + " action"

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -100,62 +101,202 @@ func (d document) without(lost ...right) document {
 	return out
 }
 
-// Nodes with exactly the policy of docs/iam.md do all that they have to, and one
-// that lacks any of its rights is refused by EC2 for it: nothing is missing in
-// the policy, and nothing in it is too much.
-func TestLeastPrivilege(t *testing.T) {
-	page, routes := fromPage(t, "policy"), fromPage(t, "routes")
-	// What the routes need is tried by itself: without it a node does its work.
-	withRoutes := func(d document) string {
-		return document{d.Version, slices.Concat(d.Statement, routes.Statement)}.text(t)
+// and is a policy with the statements of others too.
+func (d document) and(others ...document) document {
+	d.Statement = slices.Clone(d.Statement)
+	for _, o := range others {
+		d.Statement = append(d.Statement, o.Statement...)
 	}
-	roles, instances := "  - {name: full, policy: "+withRoutes(page)+"}\n", ""
-	for _, name := range []string{"full-a", "full-b"} {
-		instances += "  - {name: " + name + ", type: t3.small, subnet: a, role: full}\n"
+	return d
+}
+
+// provenElsewhere is the rights, by statement, that no node here can be made to use
+// within seconds, with the reason. TestPolicy and TestPolicyGuards in
+// internal/edge/ec2 make their calls with and without them. One of the two nodes that
+// do all lacks these, so that what nodes use cannot hide here; a third entry needs a
+// better reason than that a node was not made to use it.
+var provenElsewhere = map[string]string{
+	"SeeTypes": "only an agent that does not know its instance type asks, and what the lab can launch the agent knows",
+	"Sweep":    "an ENI must have been detached for fifteen minutes, and somebody else's",
+}
+
+// trial is how a node without one right is brought to need it.
+type trial struct {
+	keep []string // flags: how many addresses it keeps; by default three free ones
+	// also is what must be lost too: other rights that allow the same.
+	also []string
+	do   func(l *lab, n *node)
+}
+
+// A t3.small has three ENIs of three addresses for pods. With three warm the first is
+// filled at once, a pod makes a second ENI, and a second pod makes that grow.
+var (
+	threeWarm = []string{"--warm-ip-target=3"}
+	oneWarm   = []string{"--warm-ip-target=1"}
+	noneWarm  = []string{"--warm-ip-target=0", "--minimum-ip-target=1"}
+
+	nothing = func(*lab, *node) {}
+	onePod  = func(_ *lab, n *node) { n.readyAgent(); n.addPods("p1") }
+	twoPods = func(_ *lab, n *node) { n.readyAgent(); n.addPods("p1"); n.addPods("p2") }
+	// loseENI fills the first ENI, and has the second lose its only pod.
+	loseENI = func(_ *lab, n *node) {
+		n.readyAgent()
+		for _, p := range []string{"p1", "p2", "p3", "p4"} {
+			n.addPods(p)
+		}
+		n.delPods("p4")
 	}
-	lost := page.rights()
-	for i, r := range lost {
-		without := []right{r}
-		if r.action == "ec2:DeleteNetworkInterface" {
-			// Only what could not be attached is deleted.
-			for _, other := range lost {
-				if other.action == "ec2:AttachNetworkInterface" {
-					without = append(without, other)
-				}
+	// loseAddress leaves the first ENI with an address that is not wanted, once it is
+	// tagged as the node's own, where that is allowed.
+	loseAddress = func(l *lab, n *node) {
+		twoPods(l, n)
+		l.tagged(n)
+		n.delPods("p2")
+	}
+	loseUntagged = func(l *lab, n *node) { twoPods(l, n); n.delPods("p2") }
+)
+
+// trials is by statement and action.
+var trials = map[string]trial{
+	"See ec2:DescribeNetworkInterfaces":               {do: nothing},
+	"See ec2:DescribeSubnets":                         {do: nothing},
+	"GrowPrimary ec2:AssignPrivateIpAddresses":        {do: nothing, also: []string{"Adopt"}},
+	"CreateFrom ec2:CreateNetworkInterface":           {do: onePod},
+	"CreateOwn ec2:CreateNetworkInterface":            {do: onePod},
+	"TagOwn ec2:CreateTags":                           {do: onePod},
+	"UseOwn ec2:AssignPrivateIpAddresses":             {do: twoPods},
+	"UseOwn ec2:AttachNetworkInterface":               {do: onePod},
+	"UseOwn ec2:ModifyNetworkInterfaceAttribute":      {do: onePod},
+	"UseOwn ec2:DeleteNetworkInterface":               {do: loseENI, keep: noneWarm, also: []string{"Sweep"}},
+	"OwnInstance ec2:AttachNetworkInterface":          {do: onePod},
+	"OwnInstance ec2:ModifyNetworkInterfaceAttribute": {do: onePod},
+	"ShrinkPrimary ec2:UnassignPrivateIpAddresses":    {do: loseUntagged, keep: oneWarm, also: []string{"Adopt"}},
+	"ReturnOwn ec2:UnassignPrivateIpAddresses":        {do: loseAddress, keep: oneWarm},
+	"ReturnOwn ec2:DetachNetworkInterface":            {do: loseENI, keep: noneWarm},
+	"FromOwnInstance ec2:DetachNetworkInterface":      {do: loseENI, keep: noneWarm},
+	"Adopt ec2:CreateTags":                            {do: nothing},
+}
+
+// ofInstance lists the node's ENIs, the primary first.
+func (l *lab) ofInstance(n *node) (enis []ec2sim.NetworkInterface) {
+	var id string
+	snap := l.Cloud().Snapshot()
+	for _, e := range snap.Interfaces {
+		if e.Attachment != nil && e.Primary == n.addr {
+			id = e.Attachment.InstanceID
+		}
+	}
+	for _, e := range snap.Interfaces {
+		switch {
+		case e.Primary == n.addr:
+			enis = slices.Insert(enis, 0, e)
+		case e.Tags[ec2.TagInstance] == id, e.Attachment != nil && e.Attachment.InstanceID == id:
+			enis = append(enis, e)
+		}
+	}
+	return enis
+}
+
+// enisOf waits until the node has so many ENIs, all of them attached.
+func (l *lab) enisOf(n *node, want int) {
+	l.t.Helper()
+	eventually(l.t, fmt.Sprintf("%s has %d ENIs", n.name, want), func() error {
+		enis := l.ofInstance(n)
+		for _, e := range enis {
+			if e.Attachment == nil {
+				return fmt.Errorf("%s is attached to nothing", e.ID)
 			}
 		}
-		roles += fmt.Sprintf("  - {name: lacks-%d, policy: %s}\n", i, withRoutes(page.without(without...)))
-		instances += fmt.Sprintf("  - {name: lacks-%d, type: t3.small, subnet: a, role: lacks-%d}\n", i, i)
+		if len(enis) != want {
+			return fmt.Errorf("it has %d", len(enis))
+		}
+		return nil
+	})
+}
+
+// tagged waits until the primary ENI bears the node's name.
+func (l *lab) tagged(n *node) {
+	l.t.Helper()
+	eventually(l.t, "the primary ENI of "+n.name+" is tagged", func() error {
+		for _, e := range l.ofInstance(n) {
+			if e.Tags[ec2.TagInstance] == "" {
+				return fmt.Errorf("%s is not", e.ID)
+			}
+		}
+		return nil
+	})
+}
+
+// Nodes with exactly the policies of docs/iam.md do all that they have to, and one
+// that lacks any of its rights is refused by EC2 for it: nothing is missing in
+// the policies, and nothing in them is too much.
+func TestLeastPrivilege(t *testing.T) {
+	if len(provenElsewhere) != 2 {
+		t.Errorf("%d rights are not tried here, want 2", len(provenElsewhere))
 	}
-	l := startLab(t, "\nec2: {iam: true}\nvpcs:\n  - {name: main, cidr: 10.0.0.0/16, subnets: [{name: a, cidr: 10.0.0.0/20}]}\n"+
+	// What the routes need is tried by itself: without it a node does its work.
+	page, routes := fromPage(t, "policy").and(fromPage(t, "return"), fromPage(t, "sweep")), fromPage(t, "routes")
+	role := func(name string, d document) string {
+		return fmt.Sprintf("  - {name: %s, policy: %s}\n", name, d.and(routes).text(t))
+	}
+	instance := func(name string) string {
+		return "  - {name: " + name + ", type: t3.small, subnet: a, role: " + name + "}\n"
+	}
+	var lost, elsewhere []right
+	for _, r := range page.rights() {
+		if provenElsewhere[r.sid] != "" {
+			elsewhere = append(elsewhere, r)
+		} else {
+			lost = append(lost, r)
+		}
+	}
+	if len(elsewhere) != len(provenElsewhere) {
+		t.Errorf("not tried are %v, which are not one for each of %v", elsewhere, provenElsewhere)
+	}
+	roles := role("full-a", page) + role("full-b", page.without(elsewhere...))
+	instances := instance("full-a") + instance("full-b")
+	for i, r := range lost {
+		without := []right{r}
+		for _, other := range page.rights() {
+			if slices.Contains(trials[r.sid+" "+r.action].also, other.sid) {
+				without = append(without, other)
+			}
+		}
+		roles += role(lacks(i), page.without(without...))
+		instances += instance(lacks(i))
+	}
+	l := startLab(t, "\nvpcs:\n  - {name: main, cidr: 10.0.0.0/16, subnets: [{name: a, cidr: 10.0.0.0/20}]}\n"+
 		"instances:\n"+instances+"roles:\n"+roles)
 
-	// A t3.small has three ENIs of four addresses: with four warm, the first is
-	// filled and a second made at once.
-	for _, n := range l.nodes {
-		n.startAgent("--warm-addresses=4", "--cool-down=0s")
+	start := func(name string, keep []string) {
+		l.nodes[name].startAgent(append([]string{"--cool-down=0s", "--return-after=1s"}, keep...)...)
 	}
-	for _, name := range []string{"full-a", "full-b"} {
-		n := l.nodes[name]
-		n.readyAgent()
-		n.addPods("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9")
-		if log, err := os.ReadFile(n.log); err != nil || strings.Contains(string(log), "UnauthorizedOperation") {
-			t.Errorf("%s was refused, or %v:\n%s", name, err, log)
+	start("full-a", noneWarm)
+	start("full-b", noneWarm)
+	for i, r := range lost {
+		keep := trials[r.sid+" "+r.action].keep
+		if keep == nil {
+			keep = threeWarm
 		}
+		start(lacks(i), keep)
 	}
 	for i, r := range lost {
-		n := l.nodes[fmt.Sprintf("lacks-%d", i)]
-		if r.sid == "UseOwn" && r.action == "ec2:AssignPrivateIpAddresses" {
-			n.readyAgent()
-			n.addPods("p1") // the second ENI must grow
+		try, ok := trials[r.sid+" "+r.action]
+		if !ok {
+			t.Fatalf("nothing is done here that needs %+v", r)
 		}
+		t0 := time.Now(); try.do(l, l.nodes[lacks(i)]); t.Logf("DBG %s %v", r.sid+r.action, time.Since(t0))
+	}
+	t0 := time.Now(); l.growAndShrink("full-a", "full-b"); t.Logf("DBG gs %v", time.Since(t0)); t0 = time.Now()
+	for i, r := range lost {
 		kind := r.resource[strings.LastIndex(r.resource, ":")+1:]
 		on := " on resource: arn:aws:ec2:eu-west-1:123456789012:" + strings.TrimSuffix(kind, "*")
 		if r.resource == "*" {
 			on = " because no identity-based policy"
 		}
-		n.logged("UnauthorizedOperation", n.instanceRole(i), "not authorized to perform: "+r.action+on)
+		l.nodes[lacks(i)].logged("UnauthorizedOperation", "assumed-role/"+lacks(i)+"/i-", "not authorized to perform: "+r.action+on)
 	}
+	t.Logf("DBG logs %v", time.Since(t0)); l.usedAll(page, elsewhere)
 	for _, e := range l.Cloud().Snapshot().Interfaces {
 		if owner := e.Tags[ec2.TagInstance]; owner != "" && e.Attachment != nil && e.Attachment.InstanceID != owner {
 			t.Errorf("%s is on %s and belongs to %s", e.ID, e.Attachment.InstanceID, owner)
@@ -164,41 +305,62 @@ func TestLeastPrivilege(t *testing.T) {
 	l.allReach(t)
 }
 
-// instanceRole is how EC2 names the caller.
-func (n *node) instanceRole(i int) string {
-	return fmt.Sprintf("assumed-role/lacks-%d/i-", i)
+// lacks is the name of a node that lacks a right, and of its role.
+func lacks(i int) string { return fmt.Sprintf("lacks-%d", i) }
+
+// growAndShrink fills nodes with pods, and has only as many stay as the primary ENI
+// has addresses, then one fewer: EC2 gets back the ENIs, then an address.
+func (l *lab) growAndShrink(names ...string) {
+	l.t.Helper()
+	stay := make(map[string][]string)
+	for _, name := range names {
+		n := l.nodes[name]
+		n.readyAgent()
+		pods := n.addPods("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9")
+		l.enisOf(n, 3)
+		l.tagged(n)
+		var leave []string
+		primary := l.ofInstance(n)[0]
+		for _, p := range pods {
+			if slices.Contains(primary.Secondary, podAddr(p)) {
+				stay[name] = append(stay[name], p.Name)
+			} else {
+				leave = append(leave, p.Name)
+			}
+		}
+		n.delPods(leave...)
+	}
+	for _, name := range names {
+		n := l.nodes[name]
+		l.enisOf(n, 1)
+		n.delPods(stay[name][0])
+		eventually(l.t, name+" gives an address back", func() error {
+			if e := l.ofInstance(n)[0]; len(e.Secondary) != 2 {
+				return fmt.Errorf("it has %v", e.Secondary)
+			}
+			return nil
+		})
+	}
 }
 
-// A node with the right policy cannot touch what belongs to another.
-func TestOwnInterfacesOnly(t *testing.T) {
-	c := cloudWith(t, fromPage(t, "policy"))
-	mine, theirs := clientOf(t, c, 0), c.Snapshot().Instances[1]
-	e, err := clientOf(t, c, 1).CreateAndAttachENI(t.Context(), spec(c, 1))
-	if err != nil {
-		t.Fatal(err)
+// usedAll complains of a full node that was refused, and of an action that the first
+// of them may call and has not.
+func (l *lab) usedAll(page document, elsewhere []right) {
+	l.t.Helper()
+	called := make(map[string]bool)
+	for _, c := range l.Cloud().Calls(time.Time{}) {
+		if !strings.HasPrefix(c.Caller, "full-") {
+			continue
+		}
+		if c.Code == "UnauthorizedOperation" {
+			l.t.Errorf("%s was refused %s", c.Caller, c.Action)
+		}
+		called["ec2:"+c.Action] = called["ec2:"+c.Action] || strings.HasPrefix(c.Caller, "full-a/") && c.Code == ""
 	}
-	if _, err := mine.AssignAddresses(t.Context(), e.ID, 1); !errors.Is(err, ec2.ErrUnauthorized) {
-		t.Errorf("assign addresses to the ENI of %s: %v", theirs.ID, err)
-	}
-	if err := mine.MarkDeleteOnTermination(t.Context(), e.ID, e.AttachmentID); !errors.Is(err, ec2.ErrUnauthorized) {
-		t.Errorf("change the ENI of %s: %v", theirs.ID, err)
-	}
-	if _, err := mine.CreateAndAttachENI(t.Context(), spec(c, 1)); !errors.Is(err, ec2.ErrUnauthorized) {
-		t.Errorf("make an ENI in the name of %s: %v", theirs.ID, err)
-	}
-}
-
-// What cannot be attached is taken back, and that is allowed.
-func TestTakenBack(t *testing.T) {
-	c := cloudWith(t, fromPage(t, "policy"))
-	enis := len(c.Snapshot().Interfaces)
-	taken := spec(c, 0)
-	taken.DeviceIndex = 0
-	if _, err := clientOf(t, c, 0).CreateAndAttachENI(t.Context(), taken); err == nil || errors.Is(err, ec2.ErrUnauthorized) {
-		t.Errorf("attach at a device index that is taken: %v", err)
-	}
-	if now := len(c.Snapshot().Interfaces); now != enis {
-		t.Errorf("%d ENIs, before %d: one is left behind", now, enis)
+	for _, r := range page.rights() {
+		if !called[r.action] && !slices.Contains(elsewhere, r) {
+			l.t.Errorf("full-a has not called %s", r.action)
+		}
 	}
 }
 
@@ -254,13 +416,6 @@ func cloudWith(t *testing.T, d document) *ec2sim.Cloud {
 		must(err)
 	}
 	return c
-}
-
-// spec is an ENI for an instance of the cloud.
-func spec(c *ec2sim.Cloud, instance int) ec2.Spec {
-	snap := c.Snapshot()
-	i := snap.Instances[instance]
-	return ec2.Spec{InstanceID: i.ID, SubnetID: i.SubnetID, Groups: snap.Interfaces[0].Groups, DeviceIndex: 1, Addresses: 1}
 }
 
 // clientOf calls the cloud as one of its instances, without a network.

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/edge/store"
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/runtime"
 	"github.com/fairway-cni/fairway/lab/world"
@@ -50,6 +51,8 @@ type lab struct {
 	t     *testing.T
 	name  string
 	nodes map[string]*node
+
+	refuses bool // EC2 says on purpose that the agents lack a right
 }
 
 // node is one instance of a lab.
@@ -106,6 +109,9 @@ func startLab(t *testing.T, yaml string) *lab {
 	}
 	made := &lab{Lab: l, t: t, name: name, nodes: map[string]*node{}}
 	t.Cleanup(func() {
+		if !made.refuses {
+			rightsSuffice(t.Errorf, l.Cloud().Calls(time.Time{}))
+		}
 		if t.Failed() {
 			made.logs()
 		}
@@ -125,6 +131,17 @@ func startLab(t *testing.T, yaml string) *lab {
 		made.add(in)
 	}
 	return made
+}
+
+// rightsSuffice complains of each call that the agent made without having the
+// right. Its role has exactly the policies of docs/iam.md, and it also goes on
+// without some of their rights.
+func rightsSuffice(complain func(format string, args ...any), calls []ec2sim.Call) {
+	for _, c := range calls {
+		if strings.HasPrefix(c.Caller, world.AgentRole+"/") && c.Code == "UnauthorizedOperation" {
+			complain("%s called %s, which the policies of docs/iam.md do not allow", c.Caller, c.Action)
+		}
+	}
 }
 
 func (l *lab) add(in world.InstanceStatus) *node {
@@ -165,7 +182,7 @@ func (n *node) startAgent(flags ...string) {
 	}
 	defer log.Close()
 	_, err = n.StartDaemon(n.t.Context(), guest.Daemon{
-		Name: "agent", Argv: append([]string{"fairway-agent"}, flags...), Env: n.env(n.vars...), Dir: "/",
+		Name: "agent", Argv: append([]string{"fairway-agent", "--warm-ip-target=5"}, flags...), Env: n.env(n.vars...), Dir: "/",
 		Log: log, Caps: []uintptr{unix.CAP_NET_ADMIN},
 	})
 	if err != nil {

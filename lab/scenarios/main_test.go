@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fairway-cni/fairway/lab/cli"
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/guest"
 )
@@ -111,5 +113,26 @@ func TestScripts(t *testing.T) {
 		env.Setenv("FAIRWAY_LAB", program("fairway-lab"))
 		return nil
 	}
+	verb := p.Cmds["lab"]
+	p.Cmds["lab"] = func(ts *testscript.TestScript, neg bool, args []string) {
+		verb(ts, neg, args)
+		if len(args) > 0 && args[0] == "up" && !neg {
+			ts.Defer(func() { scriptRightsSuffice(t, ts) })
+		}
+	}
 	testscript.Run(t, p)
+}
+
+// scriptRightsSuffice looks at what the agents of a script called, before its lab
+// ends.
+func scriptRightsSuffice(t *testing.T, ts *testscript.TestScript) {
+	out, err := exec.Command(program("fairway-lab"), "--lab", ts.Getenv("LAB"), "calls", "-o", "json").Output()
+	if err != nil {
+		return // the script has ended its lab by itself
+	}
+	var calls []ec2sim.Call
+	if err := json.Unmarshal(out, &calls); err != nil {
+		t.Errorf("%s: %v in %.200s", ts.Name(), err, out)
+	}
+	rightsSuffice(func(format string, args ...any) { t.Errorf(ts.Name()+": "+format, args...) }, calls)
 }

@@ -112,6 +112,7 @@ func TestNativeFollowsTheVPC(t *testing.T) {
 	streams = append(streams, inbound())
 
 	t.Log("the right to read routes is taken away")
+	l.refuses = true
 	ec2.InjectError("DescribeRouteTables", denied, -1)
 	left.native(t, virginia, false)
 	right.native(t, netip.MustParsePrefix("10.0.0.0/16"), false)

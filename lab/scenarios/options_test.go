@@ -75,7 +75,7 @@ func TestOptions(t *testing.T) {
 	t.Parallel()
 	l := startLab(t, optionsWorld)
 	a, b := l.nodes["node-a"], l.nodes["node-b"]
-	flags := []string{"--warm-addresses=0"}
+	flags := []string{"--warm-ip-target=0", "--minimum-ip-target=1"}
 	a.startAgent(flags...)
 	b.startAgent()
 	a.readyAgent()
@@ -168,7 +168,7 @@ func TestLean(t *testing.T) {
 	l := startLab(t, optionsWorld)
 	a, b := l.nodes["node-a"], l.nodes["node-b"]
 	a.vars = []string{"AWS_VPC_K8S_CNI_EXTERNALSNAT=true", "AWS_VPC_CNI_NODE_PORT_SUPPORT=false"}
-	a.startAgent("--warm-addresses=0")
+	a.startAgent("--warm-ip-target=0", "--minimum-ip-target=1")
 	b.startAgent()
 	a.readyAgent()
 	var pods []runtime.Pod

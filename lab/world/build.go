@@ -97,14 +97,14 @@ func (b *builder) vpcs() error {
 }
 
 // flowLogs has all that the VPC's ENIs carry recorded. Log group and role are
-// those that EC2 wants named; the lab has neither.
+// those that EC2 wants named; the lab writes to neither.
 func (b *builder) flowLogs(v VPC, vpcID string) error {
 	if !v.FlowLogs {
 		return nil
 	}
 	_, err := b.in(v).CreateFlowLogs(ec2sim.CreateFlowLogsInput{
 		Type: ec2sim.FlowLogVPC, Resources: []string{vpcID}, Traffic: ec2sim.TrafficAll, Tags: named(v.Name),
-		LogGroup: roleName, RoleARN: "arn:aws:iam::" + Account + ":role/" + roleName,
+		LogGroup: "fairway-lab", RoleARN: "arn:aws:iam::" + Account + ":role/fairway-lab",
 	})
 	return err
 }
@@ -179,7 +179,7 @@ func (b *builder) instances() error {
 			}},
 			Tags:            named(i.Name),
 			Metadata:        ec2sim.Metadata{HopLimit: i.HopLimit, Tokens: "required"},
-			InstanceProfile: b.w.profile(i),
+			InstanceProfile: i.profile(),
 		})
 		if err != nil {
 			return fmt.Errorf("%s: run instance %q: %w", i.Pos, i.Name, err)

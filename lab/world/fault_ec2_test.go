@@ -1,14 +1,18 @@
 package world
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -228,4 +232,118 @@ func dialFrom(pid int, to netip.AddrPort) error {
 		}
 		return c.Close()
 	})
+}
+
+// TestFaultsOverHTTP: each request of the table in docs/design/ec2sim.md, as a
+// client in any language would write it.
+func TestFaultsOverHTTP(t *testing.T) {
+	l, remote := served(t, loggedWorld)
+	one := findInstance(t, l, "one")
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(remote.dir, controlSocket))
+	}}}
+	defer client.CloseIdleConnections()
+	ask := func(line, body string, want int) string {
+		t.Helper()
+		method, path, _ := strings.Cut(line, " ")
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://lab"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		text, err := io.ReadAll(a.Body)
+		if err != nil || a.StatusCode != want {
+			t.Fatalf("%s %s: %s: %s, %v", line, body, a.Status, text, err)
+		}
+		return string(text)
+	}
+	// outcome is the code of a call's error; empty for none.
+	outcome := func() string {
+		t.Helper()
+		_, err := remote.EC2(t.Context(), "DescribeVpcs", "", nil)
+		var refused *ec2sim.Error
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatal(err)
+		}
+		if refused == nil {
+			return ""
+		}
+		return refused.Code
+	}
+	run := func(n int) (codes []string) {
+		t.Helper()
+		for range n {
+			codes = append(codes, outcome())
+		}
+		return codes
+	}
+
+	ask("PUT /faults/ec2", `{"action": "Describe*", "code": "InternalError", "message": "m", "status": 500, "delay": 1000000, "times": 2}`, 200)
+	if got := run(3); !slices.Equal(got, []string{"InternalError", "InternalError", ""}) {
+		t.Errorf("an error twice: %q", got)
+	}
+	if text := ask("GET /faults", "", 200); !strings.Contains(text, `"met":2`) {
+		t.Errorf("the list: %s", text)
+	}
+	ask("DELETE /faults/ec2?action=Describe*", "", 200)
+
+	const some = `{"action": "DescribeVpcs", "code": "Unavailable", "probability": 0.5, "seed": %d}`
+	var runs [][]string
+	for _, seed := range []int{7, 7, 8} {
+		ask("PUT /faults/ec2", fmt.Sprintf(some, seed), 200)
+		runs = append(runs, run(30))
+	}
+	if !slices.Equal(runs[0], runs[1]) || slices.Equal(runs[0], runs[2]) || !slices.Contains(runs[0], "") || !slices.Contains(runs[0], "Unavailable") {
+		t.Errorf("by chance, with seeds 7, 7 and 8: %q", runs)
+	}
+	ask("DELETE /faults/ec2", "", 200)
+
+	ask("PUT /faults/outage", `{"kind": "503", "for": 60000000000}`, 200)
+	if got := outcome(); got != "Unavailable" {
+		t.Errorf("in an outage: %q", got)
+	}
+	ask("DELETE /faults/outage", "", 200)
+	ask("PUT /faults/imds/one", `{"mode": "stale", "delay": 0}`, 200)
+	if l.illness(one.ID).Mode != MetadataStale {
+		t.Error("the metadata is not stale")
+	}
+	ask("DELETE /faults/imds/one", "", 200)
+	ask("PUT /faults/imds/one", `{"mode": "gone"}`, 200)
+	ask("PUT /faults/outage", `{"kind": "refuse"}`, 200)
+	ask("DELETE /faults", "", 200)
+	if got := outcome(); got != "" || l.illness(one.ID).Mode != "" {
+		t.Errorf("after all was ended: %q, metadata %q", got, l.illness(one.ID).Mode)
+	}
+
+	given, err := l.Cloud().AssignPrivateIPAddresses(ec2sim.AssignPrivateIPAddressesInput{ID: one.Interfaces[0], Count: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask("POST /take/address/"+given.Addresses[0].String()+"?eni="+one.Interfaces[0], "", 200)
+	for _, e := range l.Cloud().Snapshot().Interfaces {
+		if slices.Contains(e.Secondary, given.Addresses[0]) {
+			t.Errorf("%s still has %s", e.ID, given.Addresses[0])
+		}
+	}
+	made, err := l.Cloud().CreateNetworkInterface(ec2sim.CreateNetworkInterfaceInput{SubnetID: one.SubnetID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask("POST /take/eni/"+made.ID, "", 200)
+	for _, e := range l.Cloud().Snapshot().Interfaces {
+		if e.ID == made.ID {
+			t.Errorf("%s is still there", e.ID)
+		}
+	}
+
+	for line, body := range map[string]string{
+		"PUT /faults/ec2": `{"action": "DescribeVpcs"}`, "PUT /faults/outage": `{"kind": "flood"}`, "PUT /faults/imds/one": `{"mood": "gone"}`,
+		"POST /take/address/nowhere": "", "DELETE /faults/ec2?action=DescribeSubnets": "",
+	} {
+		ask(line, body, 400)
+	}
 }

@@ -9,10 +9,6 @@ import (
 	"github.com/fairway-cni/fairway/lab/imds"
 )
 
-// roleName is the instance profile of the instances that a World describes, where
-// it says no other.
-const roleName = "fairway-lab"
-
 // metadata is what the metadata service of an instance knows of a snapshot;
 // false if the instance is not there.
 func metadata(snap ec2sim.Snapshot, id string) (imds.Metadata, bool) {

@@ -11,7 +11,7 @@ import (
 
 // ec2 reads how EC2 behaves.
 func (p *parser) ec2(n *yaml.Node) EC2 {
-	e := EC2{Pos: p.pos(n)}
+	e, iam := EC2{Pos: p.pos(n)}, true
 	e.keys = p.mapping(n, "ec2", []field{
 		{"throttle", p.flag("throttle", &e.Throttle)},
 		{"lag", p.duration("lag", &e.Lag)},
@@ -19,10 +19,11 @@ func (p *parser) ec2(n *yaml.Node) EC2 {
 		{"imdsLag", p.duration("imdsLag", &e.IMDSLag)},
 		{"delay", p.duration("delay", &e.Delay)},
 		{"delays", p.delays(&e.Delays)},
-		{"iam", p.flag("iam", &e.IAM)},
+		{"iam", p.flag("iam", &iam)},
 		{"seed", p.number("seed", &e.Seed)},
 		{"quotas", func(n *yaml.Node) bool { e.Quotas = p.quotas(n); return true }},
 	})
+	e.NoIAM = !iam
 	return e
 }
 

@@ -1,6 +1,7 @@
 package world
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -16,8 +17,42 @@ import (
 // maxRoles is how many roles a world may have.
 const maxRoles = 100
 
+// AgentRole is the role of the instances that name none. Every world has it, and
+// it may do exactly what docs/iam.md gives the agent as it runs without flags:
+// what a node lacks there, it lacks in the lab.
+const AgentRole = "fairway-agent"
+
+// NoRole, in the place of a role's name, is to have none.
+const NoRole = "none"
+
+// The policies of [AgentRole] are the blocks of these names in docs/iam.md. A test
+// keeps them equal, and writes them anew with its flag -update.
+var (
+	//go:embed policies/policy.json
+	agentPolicy []byte
+	//go:embed policies/return.json
+	agentReturn []byte
+	//go:embed policies/sweep.json
+	agentSweep []byte
+	//go:embed policies/routes.json
+	agentRoutes []byte
+)
+
+// agentPolicies are those of [AgentRole].
+func agentPolicies() []policy.Document {
+	var out []policy.Document
+	for _, text := range [][]byte{agentPolicy, agentReturn, agentSweep, agentRoutes} {
+		d, err := policy.Parse(text)
+		if err != nil {
+			panic("world: an embedded policy is wrong: " + err.Error())
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
 // Role is an IAM role that instances can have, with an instance profile of the
-// same name. Where [EC2].IAM is on, its policy says what they may do.
+// same name. Its policy says what they may do, but where [EC2].NoIAM is set.
 type Role struct {
 	Pos  Pos
 	Name string
@@ -119,10 +154,13 @@ func (w *World) ReadPolicies(read func(name string) ([]byte, error)) error {
 // roles checks the roles, and those of the instances.
 func (c *checker) roles(w *World) {
 	names := map[string]Pos{}
-	var known []string
+	known := []string{AgentRole}
 	for _, r := range w.Roles {
 		c.name(r.Pos, r.keys, "role", r.Name, names)
 		known = append(known, r.Name)
+		if r.Name == AgentRole || r.Name == NoRole {
+			c.failf(r.keys.at(r.Pos, "name"), "role %s: the lab has a meaning for this name: choose another", quoted(r.Name))
+		}
 		switch {
 		case r.keys["policy"].bad:
 		case r.Policy != "":
@@ -132,7 +170,10 @@ func (c *checker) roles(w *World) {
 		}
 	}
 	for _, in := range w.Instances {
-		if _, ok := names[in.Role]; !ok && in.Role != "" && !in.keys["role"].bad {
+		if in.Role == "" || in.Role == AgentRole || in.Role == NoRole || in.keys["role"].bad {
+			continue
+		}
+		if _, ok := names[in.Role]; !ok {
 			c.failf(in.keys.at(in.Pos, "role"), "instance %s: there is no role %s%s: %s",
 				quoted(in.Name), quoted(in.Role), suggest(in.Role, known), listed("roles are", known))
 		}
@@ -148,7 +189,7 @@ func (c *checker) policy(r Role) {
 // policies are those of all roles. One that cannot be read gives no right; that
 // is told by Validate and ReadPolicies.
 func (w *World) policies() map[string][]policy.Document {
-	roles := map[string][]policy.Document{}
+	roles := map[string][]policy.Document{AgentRole: agentPolicies()}
 	for _, r := range w.Roles {
 		roles[r.Name] = []policy.Document{}
 		if d, err := policy.Parse([]byte(r.Policy)); err == nil {
@@ -158,11 +199,13 @@ func (w *World) policies() map[string][]policy.Document {
 	return roles
 }
 
-// profile is the instance profile of an instance. As long as nobody checks
-// rights, one that names none has one that is as good as any.
-func (w *World) profile(in Instance) string {
-	if in.Role == "" && !w.EC2.IAM {
-		return roleName
+// profile is the instance profile of an instance, empty for one without a role.
+func (in Instance) profile() string {
+	switch in.Role {
+	case "":
+		return AgentRole
+	case NoRole:
+		return ""
 	}
 	return in.Role
 }

@@ -101,7 +101,7 @@ type Instance struct {
 	SecurityGroups    []string // of its VPC; none: the VPC's default one
 	ElasticAddress    bool     // maps one to its primary address
 	NoSourceDestCheck bool     // turns the check of its primary ENI off
-	Role              string   // whose credentials it gets
+	Role              string   // whose credentials it gets; none: that of [AgentRole], [NoRole]: no role
 
 	keys keyLines
 }

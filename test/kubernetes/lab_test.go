@@ -105,7 +105,7 @@ func startLab(t *testing.T, name, yaml string) *lab {
 	}
 	var log bytes.Buffer // of the lab's one loop; read when that has ended
 	running, err := world.Start(t.Context(), world.Config{
-		World: w, Dir: world.Dir(name), Path: path(), Log: slog.New(slog.NewTextHandler(&log, nil)),
+		World: w, Dir: world.Dir(name), Path: []string{programs}, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -196,11 +196,11 @@ func (n *instance) daemon(name string, caps []uintptr, argv ...string) {
 	}
 }
 
-func (n *instance) env() []string { return world.Env(n.region, path()) }
+func (n *instance) env() []string { return world.Env(n.region, []string{programs}) }
 
 func (n *instance) startAgent(flags ...string) {
 	n.t.Helper()
-	argv := append([]string{"fairway-agent", "--cni-bin-dir", fairwayPrograms, "--warm-addresses", "0"}, flags...)
+	argv := append([]string{"fairway-agent", "--cni-bin-dir", programs, "--warm-ip-target=0", "--minimum-ip-target=1"}, flags...)
 	n.daemon("agent", []uintptr{unix.CAP_NET_ADMIN}, argv...)
 }
 
@@ -342,6 +342,3 @@ func (n *instance) open(path string) *os.File {
 	n.t.Cleanup(func() { f.Close() })
 	return f
 }
-
-// path is where instances find programs first.
-func path() []string { return []string{fairwayPrograms, kubernetesPrograms} }

@@ -4,23 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/fairway-cni/fairway/lab/guest"
-	"github.com/fairway-cni/fairway/test/kubernetes/programs"
+	"github.com/fairway-cni/fairway/test/upstream"
 )
 
-// repository is where this module lives.
-var repository = filepath.Join("..", "..")
-
-// What the tests run.
-var (
-	fairwayPrograms    string // directory of Fairway's own, and what stands beside them
-	kubernetesPrograms string // directory of Kubernetes'; outlives the tests
-	missingTool        error  // of Debian's, where it cannot be had
-)
+// programs is the directory of all programs that instances run.
+var programs string
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == witnessName {
@@ -37,7 +30,7 @@ func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "fairway-kubernetes-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		fairwayPrograms = dir
+		programs = dir
 		err = build(dir)
 	}
 	if err != nil {
@@ -47,16 +40,10 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// build makes Fairway's programs as `make build` does, and puts beside them what
-// the tests of single programs need of Kubernetes' own.
+// build makes Fairway's programs as `make build` does, and puts beside them those of
+// others: of Kubernetes kube-proxy alone, as all of it takes a quarter of an hour.
 func build(dir string) error {
-	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "./cmd/...")
-	c.Dir = repository
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", c, err, out)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := upstream.Build(filepath.Join("..", ".."), dir, "./cmd/..."); err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -66,28 +53,24 @@ func build(dir string) error {
 	if err := os.Symlink(self, filepath.Join(dir, witnessName)); err != nil {
 		return err
 	}
-	if kubernetesPrograms, err = filepath.Abs(filepath.Join(repository, "bin", "kubernetes")); err != nil {
+	const plugins = "github.com/containernetworking/plugins/plugins/meta/"
+	if err := upstream.Build(".", dir, plugins+"portmap", plugins+"bandwidth"); err != nil {
 		return err
 	}
-	err = programs.Build(".", kubernetesPrograms, os.Stderr)
-	if errors.Is(err, programs.ErrNoTool) {
-		missingTool, err = err, nil // it is the last that is built
-	}
-	if err != nil {
-		return err
-	}
-	for _, name := range []string{"cni/portmap", "cni/bandwidth", "kube-proxy"} {
-		if err := os.Symlink(filepath.Join(kubernetesPrograms, name), filepath.Join(dir, filepath.Base(name))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return upstream.BuildOnce("components", dir, "k8s.io/kubernetes/cmd/kube-proxy")
 }
+
+// netfilterTools puts iptables and nft among the programs.
+var netfilterTools = sync.OnceValue(func() error { return upstream.Netfilter(programs) })
 
 func needNetfilterTools(t *testing.T) {
 	t.Helper()
 	needLab(t)
-	if missingTool != nil {
-		t.Skip(missingTool)
+	err := netfilterTools()
+	if errors.Is(err, upstream.ErrNone) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 func TestCancelNeedsNoCoolDown(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := NewPool(Config{})
-	p.SetENIs([]vpc.ENI{{ID: "eni-1", Secondary: []netip.Addr{netip.MustParseAddr("10.0.1.5")}}}, now)
+	p.SetENIs([]vpc.ENI{{ID: "eni-1", Secondary: []netip.Addr{netip.MustParseAddr("10.0.1.5")}}}, nil, now)
 	one, two := Owner{"one", "eth0"}, Owner{"two", "eth0"}
 	for range 3 {
 		if _, err := p.Assign(one, now); err != nil {

@@ -1,11 +1,8 @@
 package ipam
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,310 +10,311 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// m5large has 3 ENIs of 10 addresses: 27 for pods.
-var m5large = vpc.Limits{ENIs: 3, IPv4PerENI: 10, Cards: []int{3}, Hypervisor: "nitro"}
-
+// Each row is a situation, and what is asked of EC2 then. ENIs are device 0, 1
+// and so on of an m5.large, with so many addresses; see node_test.go.
 var planCases = []struct {
 	name    string
-	state   State // type and limits are filled in where empty
+	state   State
 	targets Targets
 	want    []string
 }{
-	{
-		name: "a new node", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(0, 0)}},
-		want:  []string{"assign 5 addresses to eni-0: 0 free, want 5; eni-0 (device 0) has room for 9"},
-	},
-	{
-		name: "enough", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(0, 9)}, Pool: Stats{Total: 9, Free: 5, Assigned: 4}},
-	},
-	{
-		name: "cooling is not free", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(0, 8)}, Pool: Stats{Total: 8, Free: 4, Assigned: 3, Cooling: 1}},
-		want:  []string{"assign 1 address to eni-0: 4 free, want 5; eni-0 (device 0) has room for 1"},
-	},
-	{
-		name: "on the way counts", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(0, 4)}, Pool: Stats{Total: 4, Assigned: 4},
-			InFlight: []Change{{Kind: AssignAddresses, ENI: "eni-0", Count: 3}}},
-		want: []string{"assign 2 addresses to eni-0: 0 free, want 5, 3 on the way; eni-0 (device 0) has room for 2"},
-	},
-	{
-		name: "those who wait get theirs beside the warm ones", targets: Targets{WarmAddresses: 2},
-		state: State{ENIs: []vpc.ENI{eni(0, 4)}, Pool: Stats{Total: 4, Assigned: 4}, Waiting: 2},
-		want:  []string{"assign 4 addresses to eni-0: 0 free, want 4 of which 2 for pods that wait; eni-0 (device 0) has room for 5"},
-	},
-	{
-		name: "fill in device order, then one more", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(1, 9), eni(0, 7)}, Pool: Stats{Total: 16, Assigned: 16}},
-		want: []string{
-			"assign 2 addresses to eni-0: 0 free, want 5; eni-0 (device 0) has room for 2",
-			"create an ENI as device 2 in subnet-a with 3 addresses: 0 free, want 5; no more fit on the ENIs there are (2 of 3 for m5.large)",
-		},
-	},
-	{
-		name: "the lowest device that is free", targets: Targets{WarmAddresses: 1},
-		state: State{ENIs: []vpc.ENI{eni(0, 9), eni(2, 9)}, Pool: Stats{Total: 18, Assigned: 18}},
-		want:  []string{"create an ENI as device 1 in subnet-a with 1 address: 0 free, want 1; no more fit on the ENIs there are (2 of 3 for m5.large)"},
-	},
-	{
-		name: "an ENI on the way takes its place and its device", targets: Targets{WarmAddresses: 12},
-		state: State{ENIs: []vpc.ENI{eni(0, 9)}, Pool: Stats{Total: 9, Assigned: 9},
-			InFlight: []Change{{Kind: CreateENI, DeviceIndex: 1, Count: 9}}},
-		want: []string{"create an ENI as device 2 in subnet-a with 3 addresses: 0 free, want 12, 9 on the way; no more fit on the ENIs there are (2 of 3 for m5.large)"},
-	},
-	{
-		name: "an ENI of others takes its place and its device", targets: Targets{WarmAddresses: 1},
-		state: State{ENIs: []vpc.ENI{eni(0, 9)}, Others: []vpc.ENI{eni(1, 0)}, Pool: Stats{Total: 9, Assigned: 9}},
-		want:  []string{"create an ENI as device 2 in subnet-a with 1 address: 0 free, want 1; no more fit on the ENIs there are (2 of 3 for m5.large)"},
-	},
-	{
-		name: "no more than an ENI holds", targets: Targets{WarmAddresses: 20},
-		state: State{ENIs: []vpc.ENI{eni(0, 9)}, Pool: Stats{Total: 9, Assigned: 9}},
-		want:  []string{"create an ENI as device 1 in subnet-a with 9 addresses: 0 free, want 20; no more fit on the ENIs there are (1 of 3 for m5.large)"},
-	},
-	{
-		name: "the configured maximum", targets: Targets{WarmAddresses: 5, MaxENIs: 1},
-		state: State{ENIs: []vpc.ENI{eni(0, 9)}, Pool: Stats{Total: 9, Assigned: 9}},
-	},
-	{
-		name: "the maximum of the type", targets: Targets{WarmAddresses: 5, MaxENIs: 15},
-		state: State{ENIs: []vpc.ENI{eni(0, 9), eni(1, 9), eni(2, 9)}, Pool: Stats{Total: 27, Assigned: 27}},
-	},
-	{
-		name: "a refused assign is left alone, and is no reason for an ENI", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(0, 0)}, Blocked: map[Kind]Block{AssignAddresses: {Until: t0.Add(time.Minute)}}},
-	},
-	{
-		name: "a refusal that is over", targets: Targets{WarmAddresses: 1},
-		state: State{ENIs: []vpc.ENI{eni(0, 0)}, Blocked: map[Kind]Block{AssignAddresses: {Until: t0}}},
-		want:  []string{"assign 1 address to eni-0: 0 free, want 1; eni-0 (device 0) has room for 9"},
-	},
-	{
-		name: "a refused create", targets: Targets{WarmAddresses: 5},
-		state: State{ENIs: []vpc.ENI{eni(0, 8)}, Pool: Stats{Total: 8, Assigned: 8}, Blocked: map[Kind]Block{CreateENI: {Until: t0.Add(1)}}},
-		want:  []string{"assign 1 address to eni-0: 0 free, want 5; eni-0 (device 0) has room for 1"},
-	},
-	{
-		name: "an ENI of another card is filled and takes no place on ours", targets: Targets{WarmAddresses: 5},
-		state: State{
-			InstanceType: "two-cards", Limits: vpc.Limits{ENIs: 2, IPv4PerENI: 3, Cards: []int{2, 2}},
-			ENIs: []vpc.ENI{eni(0, 2), {ID: "eni-x", CardIndex: 1, DeviceIndex: 1}}, Pool: Stats{Total: 2, Assigned: 2},
-		},
-		want: []string{
-			"assign 2 addresses to eni-x: 0 free, want 5; eni-x (device 1) has room for 2",
-			"create an ENI as device 1 in subnet-a with 2 addresses: 0 free, want 5; no more fit on the ENIs there are (1 of 2 for two-cards)",
-		},
-	},
-	{name: "no ENI known yet", targets: Targets{WarmAddresses: 5}},
-	{
-		name: "a prefix takes one place", targets: Targets{WarmAddresses: 20},
-		state: State{
-			ENIs: []vpc.ENI{{ID: "eni-0", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.9.0/28")}}},
-			Pool: Stats{Total: 16, Free: 16},
-		},
-		want: []string{"assign 4 addresses to eni-0: 16 free, want 20; eni-0 (device 0) has room for 8"},
-	},
+	// Growth, by addresses.
+	{"a new node", node(has{eni: eni(0, 0)}), ips(5, 0), []string{
+		"assign 5 addresses to eni-0: want 5 addresses (0 used + 5 warm), have 0; eni-0 (device 0) has room for 9",
+	}},
+	{"a new node, by ENIs: two at once", node(has{eni: eni(0, 0)}), warmENIs(1), []string{
+		"assign 9 addresses to eni-0: want 18 addresses (1 ENI for 0 used + 1 warm), have 0; eni-0 (device 0) has room for 9",
+		"create an ENI in subnet-a with 9 addresses: want 18 addresses (1 ENI for 0 used + 1 warm), have 0; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"enough", node(has{eni: eni(0, 9), held: 4}), ips(5, 0), nil},
+	{"cooling is not free", node(has{eni: eni(0, 8), held: 3, cooling: 1}), ips(5, 0), []string{
+		"assign 1 address to eni-0: want 9 addresses (3 used + 1 cooling + 5 warm), have 8; eni-0 (device 0) has room for 1",
+	}},
+	{"reserved is not free", node(has{eni: eni(0, 8), held: 3, reserved: 1}), ips(5, 0), []string{
+		"assign 1 address to eni-0: want 9 addresses (4 used + 5 warm), have 8; eni-0 (device 0) has room for 1",
+	}},
+	{"on the way counts, and the ENI is left alone", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: AssignAddresses, ENI: "eni-0", Count: 3}), ips(5, 0), nil},
+	{"its room counts too: no ENI is made because of it", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: UnassignAddresses, ENI: "eni-0"}), ips(5, 0), nil},
+	{"its tags have nothing to do with it", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: TagENI, ENI: "eni-0"}), ips(5, 0), []string{
+		"assign 5 addresses to eni-0: want 9 addresses (4 used + 5 warm), have 4; eni-0 (device 0) has room for 5",
+	}},
+	{"beyond its room one is", node(has{eni: eni(0, 4), held: 4}).under(Change{Kind: AssignAddresses, ENI: "eni-0", Count: 5}), ips(7, 0), []string{
+		"create an ENI in subnet-a with 2 addresses: want 11 addresses (4 used + 7 warm), have 4, 5 on the way; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"those who wait get theirs beside the warm ones", node(has{eni: eni(0, 4), held: 4}).waiting(2), ips(2, 0), []string{
+		"assign 4 addresses to eni-0: want 8 addresses (4 used + 2 without address + 2 warm), have 4; eni-0 (device 0) has room for 5",
+	}},
+	{"so do those who are about to come", node(has{eni: eni(0, 4), held: 4}).scheduled(2), ips(2, 0), []string{
+		"assign 4 addresses to eni-0: want 8 addresses (4 used + 2 without address + 2 warm), have 4; eni-0 (device 0) has room for 5",
+	}},
+	{"MINIMUM_IP_TARGET alone: those who wait count", node(has{eni: eni(0, 5), held: 5}).waiting(1), ips(0, 3), []string{
+		"assign 1 address to eni-0: want 6 addresses (5 used + 1 without address + 0 warm), have 5; eni-0 (device 0) has room for 4",
+	}},
+	{"all ENIs with room at once, in device order", node(has{eni: eni(1, 7), held: 7}, has{eni: eni(0, 8), held: 8}), ips(9, 0), []string{
+		"assign 1 address to eni-0: want 24 addresses (15 used + 9 warm), have 15; eni-0 (device 0) has room for 1",
+		"assign 2 addresses to eni-1: want 24 addresses (15 used + 9 warm), have 15; eni-1 (device 1) has room for 2",
+		"create an ENI in subnet-a with 6 addresses: want 24 addresses (15 used + 9 warm), have 15; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"several ENIs at once", node(has{eni: eni(0, 9), held: 9}), ips(18, 0), []string{
+		"create an ENI in subnet-a with 9 addresses: want 27 addresses (9 used + 18 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+		"create an ENI in subnet-a with 9 addresses: want 27 addresses (9 used + 18 warm), have 9; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"no more than the type has", node(has{eni: eni(0, 9), held: 9}).waiting(100), ips(5, 0), []string{
+		"create an ENI in subnet-a with 9 addresses: want 114 addresses (9 used + 100 without address + 5 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+		"create an ENI in subnet-a with 9 addresses: want 114 addresses (9 used + 100 without address + 5 warm), have 9; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"no more than MAX_ENI", node(has{eni: eni(0, 9), held: 9}), Targets{WarmIPs: 5, MaxENIs: 1}, nil},
+	{"an ENI under way takes its place", node(has{eni: eni(0, 9), held: 9}).under(Change{Kind: CreateENI, Count: 9, SubnetID: "subnet-a"}).waiting(20), ips(1, 0), []string{
+		"create an ENI in subnet-a with 9 addresses: want 30 addresses (9 used + 20 without address + 1 warm), have 9, 9 on the way; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"an ENI of others takes its place", node(has{eni: eni(0, 9), held: 9}).but(func(s *State) { s.Others = []vpc.ENI{eni(1, 0)} }).waiting(30), ips(1, 0), []string{
+		"create an ENI in subnet-a with 9 addresses: want 40 addresses (9 used + 30 without address + 1 warm), have 9; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"one of another card takes none", node(has{eni: eni(0, 9), held: 9}).but(func(s *State) { s.Others = []vpc.ENI{{ID: "eni-x", CardIndex: 1, DeviceIndex: 1}} }).waiting(30), ips(1, 0), []string{
+		"create an ENI in subnet-a with 9 addresses: want 40 addresses (9 used + 30 without address + 1 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+		"create an ENI in subnet-a with 9 addresses: want 40 addresses (9 used + 30 without address + 1 warm), have 9; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"an ENI that is being detached has no room", node(has{eni: eni(0, 9), held: 9}, has{eni: detaching(eni(1, 3))}), ips(5, 0), []string{
+		"create an ENI in subnet-a with 5 addresses: want 14 addresses (9 used + 5 warm), have 9; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"disputed for a moment: they are about to come", node(has{eni: eni(0, 9), held: 4, disputed: 5}).waiting(1), ips(0, 1), nil},
+	{"disputed for long: they do not count", node(has{eni: eni(0, 9), held: 4, disputed: 5}).but(disputedFor(time.Hour)).waiting(1), ips(0, 1), []string{
+		"create an ENI in subnet-a with 1 address: want 5 addresses (4 used + 1 without address + 0 warm), have 4; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"limits not known", node(has{eni: eni(0, 2)}).but(func(s *State) { s.Limits = vpc.Limits{} }).waiting(5), ips(5, 0), nil},
+	{"no ENI known yet", node(), ips(5, 0), nil},
+	{"no provisioning", node(has{eni: eni(0, 0)}).waiting(1), Targets{WarmIPs: 5, NoProvisioning: true, MarkAndTag: true}, nil},
+
+	// Kubelet's limit.
+	{"pods cannot use more", node(has{eni: eni(0, 9), held: 8}).maxPods(10), ips(5, 0), []string{
+		"create an ENI in subnet-a with 1 address: want 10 addresses (8 used + 5 warm, at most 10 addresses for 10 pods), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"nor by ENIs", node(has{eni: eni(0, 9), held: 8}).maxPods(10), warmENIs(2), []string{
+		"create an ENI in subnet-a with 1 address: want 10 addresses (1 ENI for 8 used + 2 warm, at most 10 addresses for 10 pods), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"for warmth, cooling ones count", node(has{eni: eni(0, 9), held: 4, cooling: 5}).maxPods(9), ips(5, 0), nil},
+	{"for a pod they do not", node(has{eni: eni(0, 8), held: 4, cooling: 4}).maxPods(8).waiting(1), ips(5, 0), []string{
+		"assign 1 address to eni-0: want 9 addresses (4 used + 4 cooling + 1 without address + 5 warm, at most 9 addresses for 8 pods), have 8; eni-0 (device 0) has room for 1",
+	}},
+	{"more pods than can run are not waited for", node(has{eni: eni(0, 9), held: 9}).maxPods(11).scheduled(40), ips(0, 1), []string{
+		"create an ENI in subnet-a with 2 addresses: want 11 addresses (9 used + 2 without address + 0 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+
+	// What EC2 refused.
+	{"a refused call is left alone, and no reason for an ENI", node(has{eni: eni(0, 0)}).blocks(AssignAddresses, ""), ips(5, 0), nil},
+	{"an ENI that takes no more does not stop others", node(has{eni: eni(0, 5), held: 5}, has{eni: eni(1, 5), held: 5}).blocks(AssignAddresses, "eni-0"), ips(6, 0), []string{
+		"assign 4 addresses to eni-1: want 16 addresses (10 used + 6 warm), have 10; eni-1 (device 1) has room for 4",
+		"create an ENI in subnet-a with 2 addresses: want 16 addresses (10 used + 6 warm), have 10; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"a full subnet: an ENI in another one", node(has{eni: eni(0, 5), held: 5}).blocks(AssignAddresses, "subnet-a").but(subnets(0, 30)), ips(5, 0), []string{
+		"create an ENI in subnet-b with 5 addresses: want 10 addresses (5 used + 5 warm), have 5; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"a full subnet, and no other", node(has{eni: eni(0, 5), held: 5}).blocks(AssignAddresses, "subnet-a"), ips(5, 0), nil},
+	{"a refusal that is over", node(has{eni: eni(0, 0)}).but(func(s *State) {
+		s.Blocked = map[BlockKey]Block{{AssignAddresses, ""}: {Until: t0}}
+	}), ips(1, 0), []string{
+		"assign 1 address to eni-0: want 1 address (0 used + 1 warm), have 0; eni-0 (device 0) has room for 9",
+	}},
+	{"no ENI can be attached: none is made", node(has{eni: eni(0, 9), held: 9}).blocks(AttachENI, ""), ips(5, 0), nil},
+	{"no ENI can be made: what is there is filled", node(has{eni: eni(0, 8), held: 8}).blocks(CreateENI, ""), ips(5, 0), []string{
+		"assign 1 address to eni-0: want 13 addresses (8 used + 5 warm), have 8; eni-0 (device 0) has room for 1",
+	}},
+
+	// Subnets.
+	{"the subnet with the most free addresses", node(has{eni: eni(0, 9), held: 9}).but(subnets(50, 200)), ips(3, 0), []string{
+		"create an ENI in subnet-b with 3 addresses: want 12 addresses (9 used + 3 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"no more than it has, less the ENI's own", node(has{eni: eni(0, 9), held: 9}).but(subnets(4, 6)), ips(12, 0), []string{
+		"create an ENI in subnet-b with 5 addresses: want 21 addresses (9 used + 12 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+		"create an ENI in subnet-a with 3 addresses: want 21 addresses (9 used + 12 warm), have 9; no more fit on the ENIs there are (2 of 3 for m5.large)",
+	}},
+	{"a count of nothing may be old", node(has{eni: eni(0, 5), held: 5}).but(subnets(0, 0)), ips(3, 0), []string{
+		"assign 1 address to eni-0: want 8 addresses (5 used + 3 warm), have 5; eni-0 (device 0) has room for 4",
+	}},
+
+	// Prefixes.
+	{"a new node", node(has{eni: eni(0, 0)}), prefixes(1), []string{
+		"assign 1 prefix to eni-0: want 1 prefix (0 used + 1 prefix warm), have 0; eni-0 (device 0) has room for 9",
+	}},
+	{"one pod: two with WARM_IP_TARGET 16", node(has{eni: with(eni(0, 0), 1), held: 1}), Targets{Prefixes: true, WarmIPs: 16}, []string{
+		"assign 1 prefix to eni-0: want 2 prefixes (1 used + 16 warm), have 1; eni-0 (device 0) has room for 8",
+	}},
+	{"fifteen free are enough for 15", node(has{eni: with(eni(0, 0), 1), held: 1}), Targets{Prefixes: true, WarmIPs: 15}, nil},
+	{"as many as 64 pods need, and a warm one", node(has{eni: with(eni(0, 0), 1), held: 16}).waiting(48), prefixes(1), []string{
+		"assign 4 prefixes to eni-0: want 5 prefixes (16 used + 48 without address + 1 prefix warm), have 1; eni-0 (device 0) has room for 8",
+	}},
+	{"an ENI with prefixes", node(has{eni: with(eni(0, 0), 9), held: 144}), prefixes(2), []string{
+		"create an ENI in subnet-a with 2 prefixes: want 11 prefixes (144 used + 2 prefixes warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"a type without prefixes", node(has{eni: eni(0, 0)}).but(func(s *State) { s.Limits.Hypervisor = "xen" }), Targets{Prefixes: true, WarmPrefixes: 1, WarmENIs: 0}, []string{
+		"assign 9 addresses to eni-0: want 9 addresses (1 ENI for 0 used + 0 warm), have 0; eni-0 (device 0) has room for 9",
+	}},
+	{"no prefix left: addresses for those who wait", node(has{eni: with(eni(0, 0), 1), held: 16}).blocks(AssignPrefixes, "subnet-a").waiting(3), prefixes(1), []string{
+		"assign 3 addresses to eni-0: 3 pods without address, and subnet-a has no prefix left",
+	}},
+	{"no prefix left: none to be warm", node(has{eni: with(eni(0, 0), 1), held: 16}).blocks(AssignPrefixes, "subnet-a"), prefixes(1), nil},
+	{"no prefix left, ENIs full: an ENI with addresses", node(has{eni: with(eni(0, 0), 9), held: 144}).blocks(AssignPrefixes, "subnet-a").waiting(3), prefixes(1), []string{
+		"create an ENI in subnet-a with 3 addresses: 3 pods without address, and no subnet has a prefix left",
+	}},
+	{"no prefix left here: an ENI in another subnet", node(has{eni: with(eni(0, 0), 1), held: 16}).blocks(AssignPrefixes, "subnet-a").but(subnets(90, 40)), prefixes(1), []string{
+		"create an ENI in subnet-b with 1 prefix: want 2 prefixes (16 used + 1 prefix warm), have 1; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"kubelet's limit, rounded up", node(has{eni: with(eni(0, 0), 1), held: 16}).maxPods(20), prefixes(5), []string{
+		"assign 1 prefix to eni-0: want 2 prefixes (16 used + 5 prefixes warm, at most 20 addresses for 20 pods), have 1; eni-0 (device 0) has room for 8",
+	}},
+
+	// The other mode.
+	{"to prefixes: free addresses do not count", node(has{eni: eni(0, 5), held: 2}), prefixes(1), []string{
+		"assign 1 prefix to eni-0: want 1 prefix (2 used, of which 2 not on prefixes + 1 prefix warm), have 0; eni-0 (device 0) has room for 4",
+	}},
+	{"to prefixes: then they are returned", node(has{eni: with(eni(0, 5), 1), held: 2}), prefixes(1), []string{
+		"unassign 10.0.0.14, 10.0.0.13, 10.0.0.12 from eni-0: prefixes take the place of single addresses",
+	}},
+	{"to prefixes: not those that are young", node(has{eni: with(eni(0, 2), 1), held: 1}).but(young), prefixes(1), nil},
+	{"to prefixes: where there is no room they make some", node(has{eni: eni(0, 9), held: 5}), Targets{Prefixes: true, WarmPrefixes: 1, MaxENIs: 1, ReturnAfter: time.Minute}, []string{
+		"unassign 10.0.0.18 from eni-0: prefixes take the place of single addresses",
+	}},
+	{"to addresses: a free prefix does not count", node(has{eni: with(eni(0, 2), 1), held: 2}), ips(2, 0), []string{
+		"assign 2 addresses to eni-0: want 4 addresses (2 used + 2 warm), have 2; eni-0 (device 0) has room for 6",
+	}},
+	{"to addresses: then it is returned", node(has{eni: with(eni(0, 4), 1), held: 2}), ips(2, 0), []string{
+		"unassign 10.1.0.0/28 from eni-0: single addresses take the place of prefixes",
+	}},
+	{"to addresses: one with a pod is as good as its addresses", node(has{eni: with(eni(0, 0), 1), held: 1}), ips(2, 0), nil},
+
+	// Custom networking.
+	{"the primary ENI gives pods nothing", node(has{eni: eni(0, 0)}).custom("subnet-pods"), ips(5, 0), []string{
+		"create an ENI in subnet-pods with 5 addresses: want 5 addresses (0 used + 5 warm), have 0; no more fit on the ENIs there are (1 of 3 for m5.large)",
+	}},
+	{"and keeps nothing", node(has{eni: eni(0, 3), held: 1}, has{eni: in("subnet-pods", eni(1, 5))}).custom("subnet-pods"), ips(5, 0), []string{
+		"unassign 10.0.0.12, 10.0.0.11 from eni-0: pods get no addresses of the primary ENI",
+	}},
+	{"no ENIConfig: no ENI", node(has{eni: eni(0, 0)}).custom("").but(func(s *State) { s.Network.Problem = "no ENIConfig" }).waiting(1), ips(5, 0), nil},
+	{"one that is left over is of another subnet", node(has{eni: eni(0, 0)}).custom("subnet-pods").but(left(eni(5, 5))), ips(5, 0), []string{
+		"create an ENI in subnet-pods with 5 addresses: want 5 addresses (0 used + 5 warm), have 0; no more fit on the ENIs there are (1 of 3 for m5.large)",
+		"delete eni-5: it is attached to nothing, and not wanted",
+	}},
+
+	// ENIs that are left over.
+	{"attached rather than made", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 5))), ips(5, 0), []string{
+		"attach eni-5 as device 1: want 14 addresses (9 used + 5 warm), have 9; it is there already",
+	}},
+	{"attached, and filled later", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 0))), ips(5, 0), []string{
+		"attach eni-5 as device 1: want 14 addresses (9 used + 5 warm), have 9; it is there already",
+	}},
+	{"at the lowest device that is free", node(has{eni: eni(0, 9), held: 9}, has{eni: eni(2, 9), held: 9}).but(left(eni(5, 5))), ips(5, 0), []string{
+		"attach eni-5 as device 1: want 23 addresses (18 used + 5 warm), have 18; it is there already",
+	}},
+	{"not wanted: deleted", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))), ips(7, 0), []string{
+		"delete eni-5: it is attached to nothing, and not wanted",
+	}},
+	{"not wanted, but new: somebody else may be about to attach it", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))).but(func(s *State) { s.Detached[0].CreatedAt = t0.Add(-time.Second) }), ips(7, 0), nil},
+	{"its attach is refused: no other is made", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 5))).blocks(AttachENI, "eni-5"), ips(5, 0), nil},
+	{"it is being attached: no other is made", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 5))).under(Change{Kind: AttachENI, ENI: "eni-5", DeviceIndex: 1}), ips(5, 0), nil},
+
+	// Shrinking.
+	{"what is too much goes", node(has{eni: eni(0, 9), held: 2}), ips(5, 0), []string{
+		"unassign 10.0.0.18, 10.0.0.17 from eni-0: not wanted any more",
+	}},
+	{"what is young stays", node(has{eni: eni(0, 9), held: 2, young: 7}), ips(5, 0), nil},
+	{"nothing while EC2 does not answer", node(has{eni: eni(0, 9), held: 2}).but(func(s *State) { s.Offline = true }), ips(5, 0), nil},
+	{"nothing while somebody waits", node(has{eni: eni(0, 9), held: 2}).waiting(1), ips(1, 0), nil},
+	{"a whole ENI before addresses", node(has{eni: eni(0, 9), held: 3}, has{eni: made(eni(1, 4))}), ips(5, 0), []string{
+		"detach eni-1: no pod has been on it for 1m0s; want 8 addresses (3 used + 5 warm), have 13",
+		"unassign 10.0.0.18 from eni-0: not wanted any more",
+	}},
+	{"the last ENI first", node(has{eni: eni(0, 9)}, has{eni: made(eni(1, 9))}, has{eni: made(eni(2, 9))}), warmENIs(1), []string{
+		"detach eni-2: no pod has been on it for 1m0s; want 18 addresses (1 ENI for 0 used + 1 warm), have 27",
+	}},
+	{"not one with a pod", node(has{eni: eni(0, 9), held: 3}, has{eni: made(eni(1, 4)), held: 1}), ips(5, 0), []string{
+		"unassign 10.0.1.13, 10.0.1.12, 10.0.1.11 from eni-1: not wanted any more",
+		"unassign 10.0.0.18 from eni-0: not wanted any more",
+	}},
+	{"not one where an address cools", node(has{eni: eni(0, 9), held: 3}, has{eni: made(eni(1, 4)), cooling: 1}), ips(5, 0), []string{
+		"unassign 10.0.1.13, 10.0.1.12, 10.0.1.11 from eni-1: not wanted any more",
+		"unassign 10.0.0.18 from eni-0: not wanted any more",
+	}},
+	{"not one that somebody has attached by hand, but its addresses", node(has{eni: eni(0, 9), held: 3}, has{eni: eni(1, 2)}), ips(6, 0), []string{
+		"unassign 10.0.1.11, 10.0.1.10 from eni-1: not wanted any more",
+	}},
+	{"by ENIs no single addresses", node(has{eni: eni(0, 9), held: 3}, has{eni: made(eni(1, 9)), held: 1}, has{eni: made(eni(2, 9)), held: 1}), warmENIs(0), nil},
+	{"from the ENI with the fewest pods", node(has{eni: eni(0, 9), held: 9}, has{eni: made(eni(1, 5)), held: 1}, has{eni: made(eni(2, 5)), held: 2}), ips(4, 0), []string{
+		"unassign 10.0.1.14, 10.0.1.13, 10.0.1.12 from eni-1: not wanted any more",
+	}},
+	{"whole prefixes only", node(has{eni: with(eni(0, 0), 4), held: 18}), prefixes(1), []string{
+		"unassign 10.1.0.48/28 from eni-0: not wanted any more",
+	}},
+	{"no ENI that a pod's address should be of", node(has{eni: eni(0, 8), held: 3}, has{eni: made(eni(1, 0))}).but(func(s *State) {
+		s.Entries = append(s.Entries, Entry{Addr: netip.MustParseAddr("10.1.0.20"), ENI: "eni-1", State: Assigned, Owner: pod(7), Orphan: true})
+	}), ips(5, 0), nil},
+	{"MAX_ENI was lowered", node(has{eni: eni(0, 9), held: 3}, has{eni: made(eni(1, 9))}), Targets{WarmENIs: 1, MaxENIs: 1, ReturnAfter: time.Minute}, []string{
+		"detach eni-1: no pod has been on it for 1m0s; want 18 addresses (1 ENI for 3 used + 1 warm), have 18",
+	}},
+	{"what is being given back does not count", node(has{eni: eni(0, 9), held: 2, leaving: 2}), ips(5, 0), nil},
+
+	// Marks and tags.
+	{"an ENI of ours that would outlive the instance", node(has{eni: eni(0, 9), held: 4}, has{eni: unmarked(made(eni(1, 1))), held: 1}), ips(5, 0), []string{
+		"mark eni-1 to be deleted with the instance: EC2 would leave it behind when the instance ends",
+	}},
+	{"one that somebody attached by hand", node(has{eni: tagged(eni(0, 9), "i-1"), held: 4}, has{eni: tagged(eni(1, 1), ""), held: 1}), ips(5, 0), []string{
+		"tag eni-1: it lacks the tag node.k8s.amazonaws.com/instance_id=i-1",
+	}},
+	{"one whose tags are not known", node(has{eni: eni(0, 9), held: 4}), ips(5, 0), nil},
+}
+
+func detaching(e vpc.ENI) vpc.ENI { e.Status = "detaching"; return e }
+
+func unmarked(e vpc.ENI) vpc.ENI { e.DeleteOnTermination = false; return e }
+
+func in(subnet string, e vpc.ENI) vpc.ENI { e.SubnetID = subnet; return e }
+
+func tagged(e vpc.ENI, instance string) vpc.ENI {
+	e.Tags = map[string]string{}
+	if instance != "" {
+		e.Tags[InstanceTag] = instance
+	}
+	return e
+}
+
+func left(e vpc.ENI) func(*State) {
+	return func(s *State) { s.Detached = append(s.Detached, loose(e)) }
+}
+
+func subnets(a, b int) func(*State) {
+	return func(s *State) { s.Subnets = []Subnet{{ID: "subnet-a", Free: a}, {ID: "subnet-b", Free: b}} }
+}
+
+func disputedFor(d time.Duration) func(*State) {
+	return func(s *State) {
+		for i := range s.Entries {
+			s.Entries[i].DisputedSince = t0.Add(-d)
+		}
+	}
+}
+
+func young(s *State) {
+	for i := range s.Entries {
+		s.Entries[i].Since = t0
+	}
 }
 
 func TestPlan(t *testing.T) {
 	for _, tc := range planCases {
 		t.Run(tc.name, func(t *testing.T) {
-			s := tc.state
-			if s.InstanceType == "" {
-				s.InstanceType, s.Limits = "m5.large", m5large
-			}
 			var got []string
-			for _, c := range Plan(s, tc.targets, t0) {
+			for _, c := range Plan(tc.state, tc.targets, t0) {
 				got = append(got, c.String())
-				if c.Kind == CreateENI && !slices.Equal(c.Groups, []string{"sg-a"}) {
-					t.Errorf("groups %v, want those of the primary ENI", c.Groups)
+				groups := []string{"sg-a"}
+				if tc.state.Network.Enabled {
+					groups = []string{"sg-pods"}
+				}
+				if c.Kind == CreateENI && !slices.Equal(c.Groups, groups) {
+					t.Errorf("groups %v, want %v", c.Groups, groups)
 				}
 			}
 			if d := cmp.Diff(tc.want, got); d != "" {
 				t.Errorf("plan (-want +got):\n%s", d)
 			}
 		})
-	}
-}
-
-func TestRefusal(t *testing.T) {
-	full := []vpc.ENI{eni(0, 9), eni(1, 9), eni(2, 9)}
-	cases := []struct {
-		name     string
-		state    State
-		targets  Targets
-		capacity int
-		want     string
-	}{
-		{"full", State{ENIs: full, Pool: Stats{Total: 27, Assigned: 27}}, Targets{}, 27,
-			"node is full: 27 of 27 addresses of m5.large in use; use a larger instance type"},
-		{"full, some cooling", State{ENIs: full, Pool: Stats{Total: 27, Assigned: 25, Cooling: 2, NextFree: t0.Add(11500 * time.Millisecond)}}, Targets{}, 27,
-			"node is full: 25 of 27 addresses of m5.large in use, 2 cooling down (the next is free in 12s); use a larger instance type"},
-		{"the configured maximum", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}}, Targets{MaxENIs: 1}, 9,
-			"node is full: 9 of 9 addresses of m5.large in use; the configured maximum of 1 ENI holds it below the 3 of the type: raise it, or use a larger instance type"},
-		{"others take places", State{ENIs: full[:2], Others: full[2:], Pool: Stats{Total: 18, Assigned: 18}}, Targets{}, 18,
-			"node is full: 18 of 18 addresses of m5.large in use; 1 ENI of the instance not managed here; use a larger instance type"},
-		{"growing", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}, InFlight: []Change{{Kind: AssignAddresses, ENI: "eni-0", Count: 1, Why: "0 free, want 1"}}}, Targets{}, 27,
-			"no free address yet: 1 change under way, the first to assign 1 address to eni-0: 0 free, want 1"},
-		{"refused", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}, Blocked: map[Kind]Block{CreateENI: {Until: t0.Add(30 * time.Second), Reason: "subnet-a has no free address"}}}, Targets{}, 27,
-			"no free address, and the node cannot get more now: subnet-a has no free address; next try in 30s"},
-		{"about to grow", State{ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}}, Targets{}, 27,
-			"no free address yet: the node has 9 of the 27 it can have, and is about to ask EC2 for more"},
-		{"prefixes", State{ENIs: []vpc.ENI{{ID: "eni-0", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.9.0/28")}}}, Pool: Stats{Total: 16, Assigned: 16}}, Targets{}, 16 + 8 + 18,
-			"no free address yet: the node has 16 of the 42 it can have, and is about to ask EC2 for more"},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			tc.state.InstanceType, tc.state.Limits = "m5.large", m5large
-			if got := Capacity(tc.state, tc.targets); got != tc.capacity {
-				t.Errorf("capacity %d, want %d", got, tc.capacity)
-			}
-			if got := Refusal(tc.state, tc.targets, t0); got != tc.want {
-				t.Errorf("refusal\n got %s\nwant %s", got, tc.want)
-			}
-		})
-	}
-	t.Run("unknown limits", func(t *testing.T) {
-		s := State{InstanceType: "z9.huge", ENIs: full[:1], Pool: Stats{Total: 9, Assigned: 9}}
-		if got := Refusal(s, Targets{}, t0); !strings.Contains(got, "limits of this instance type are not known") {
-			t.Errorf("refusal %q", got)
-		}
-	})
-}
-
-// cloud is EC2 as far as the planner can tell: changes end late, in any order,
-// and fail at times. It refuses, and fails the test, where a limit is broken.
-type cloud struct {
-	t        *testing.T
-	r        *rand.Rand
-	limits   vpc.Limits
-	targets  Targets
-	others   []vpc.ENI
-	enis     []vpc.ENI
-	inFlight []Change
-	next     int
-	pods     int
-}
-
-func (c *cloud) state() State {
-	total := 0
-	for _, e := range c.enis {
-		total += len(e.PodAddresses())
-	}
-	used := min(c.pods, total)
-	return State{
-		InstanceType: "any", Limits: c.limits, ENIs: slices.Clone(c.enis), Others: c.others,
-		Pool:     Stats{Total: total, Assigned: used, Free: total - used},
-		Waiting:  c.pods - used,
-		InFlight: slices.Clone(c.inFlight),
-	}
-}
-
-func (c *cloud) start(now time.Time) int {
-	changes := Plan(c.state(), c.targets, now)
-	for _, ch := range changes {
-		if ch.Count < 1 || ch.Why == "" {
-			c.t.Errorf("bad change %+v", ch)
-		}
-	}
-	c.inFlight = append(c.inFlight, changes...)
-	return len(changes)
-}
-
-// finish ends one change under way.
-func (c *cloud) finish(fails bool) {
-	i := c.r.IntN(len(c.inFlight))
-	ch := c.inFlight[i]
-	c.inFlight = slices.Delete(c.inFlight, i, i+1)
-	if fails {
-		return
-	}
-	fresh := func() netip.Addr {
-		c.next++
-		return netip.AddrFrom4([4]byte{10, 1, byte(c.next >> 8), byte(c.next)})
-	}
-	var e *vpc.ENI
-	switch ch.Kind {
-	case CreateENI:
-		for _, have := range append(slices.Clone(c.enis), c.others...) {
-			if have.DeviceIndex == ch.DeviceIndex && have.CardIndex == ch.CardIndex {
-				c.t.Errorf("device %d is taken: %s", ch.DeviceIndex, ch)
-			}
-		}
-		c.enis = append(c.enis, vpc.ENI{ID: fmt.Sprintf("eni-%d", ch.DeviceIndex), DeviceIndex: ch.DeviceIndex, SubnetID: ch.SubnetID})
-		e = &c.enis[len(c.enis)-1]
-	case AssignAddresses:
-		e = &c.enis[slices.IndexFunc(c.enis, func(e vpc.ENI) bool { return e.ID == ch.ENI })]
-	}
-	for range ch.Count {
-		e.Secondary = append(e.Secondary, fresh())
-	}
-	most := c.limits.ENIs
-	if c.targets.MaxENIs > 0 {
-		most = min(most, max(c.targets.MaxENIs, 1+len(c.others)))
-	}
-	if e.Slots() > c.limits.IPv4PerENI || len(c.enis)+len(c.others) > most {
-		c.t.Errorf("over the limits %+v %+v by %s: %d ENIs, %d others", c.limits, c.targets, ch, len(c.enis), len(c.others))
-	}
-}
-
-// TestPlanConverges: whatever happens, the limits hold; and once pods and
-// failures end, few steps lead to a node that wants no more.
-func TestPlanConverges(t *testing.T) {
-	full, warm := 0, 0
-	for seed := range uint64(2000) {
-		r := rand.New(rand.NewPCG(seed, 3))
-		c := &cloud{t: t, r: r,
-			limits:  vpc.Limits{ENIs: 1 + r.IntN(5), IPv4PerENI: 1 + r.IntN(12)},
-			targets: Targets{WarmAddresses: r.IntN(15), MaxENIs: r.IntN(6)},
-			enis:    []vpc.ENI{eni(0, 0)},
-		}
-		if c.limits.ENIs > 1 && r.IntN(3) == 0 {
-			c.others = []vpc.ENI{{ID: "eni-other", DeviceIndex: 1 + r.IntN(3)}}
-		}
-		for range 40 {
-			switch r.IntN(4) {
-			case 0:
-				c.pods = max(0, c.pods+r.IntN(9)-3)
-			case 1, 2:
-				c.start(t0)
-			default:
-				if len(c.inFlight) > 0 {
-					c.finish(r.IntN(3) == 0)
-				}
-			}
-		}
-		// Each round ends all that is under way, and then needs at most one
-		// more ENI than before.
-		rounds := 0
-		for c.start(t0) > 0 || len(c.inFlight) > 0 {
-			for len(c.inFlight) > 0 {
-				c.finish(false)
-			}
-			if rounds++; rounds > c.limits.ENIs+1 {
-				t.Fatalf("seed %d: no end after %d rounds: %+v", seed, rounds, c.state())
-			}
-		}
-		s := c.state()
-		switch {
-		case s.Pool.Free >= c.targets.WarmAddresses && s.Waiting == 0:
-			warm++
-		case s.Pool.Total == Capacity(s, c.targets):
-			full++
-			if got := Refusal(s, c.targets, t0); !strings.HasPrefix(got, "node is full") {
-				t.Errorf("seed %d: full, but the refusal says %q", seed, got)
-			}
-		default:
-			t.Errorf("seed %d: stopped at %d of %d addresses, %d free, %d wait, want %+v",
-				seed, s.Pool.Total, Capacity(s, c.targets), s.Pool.Free, s.Waiting, c.targets)
-		}
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
-	}
-	if full < 100 || warm < 100 {
-		t.Errorf("one-sided: %d ended full, %d warm", full, warm)
 	}
 }

@@ -59,6 +59,8 @@ const (
 	// is unreadable, or contradicts another. They are not given out until a
 	// person or a clean-up has settled the question.
 	Reserved
+	// Leaving addresses are being given back to EC2, and so never assigned.
+	Leaving
 )
 
 func (s AddrState) String() string {
@@ -71,54 +73,10 @@ func (s AddrState) String() string {
 		return "cooling"
 	case Reserved:
 		return "reserved"
+	case Leaving:
+		return "leaving"
 	}
 	return fmt.Sprintf("AddrState(%d)", int(s))
-}
-
-// Entry describes one address, for people and for the snapshot.
-type Entry struct {
-	Addr   netip.Addr
-	ENI    string
-	State  AddrState
-	Owner  Owner     // of an assigned address
-	Until  time.Time // when the cool-down ends
-	Orphan bool      // no ENI has the address any more
-}
-
-// Stats counts the addresses that ENIs have, by state; the four states add up
-// to Total. Orphaned ones, which no ENI has, are counted apart.
-type Stats struct {
-	Total, Free, Assigned, Cooling, Reserved int
-	Orphaned                                 int
-	NextFree                                 time.Time // when the next cool-down ends; zero if none
-}
-
-// ExhaustedError says why nothing could be assigned. It is an [ErrExhausted].
-type ExhaustedError struct {
-	Stats Stats
-	Now   time.Time
-}
-
-func (e *ExhaustedError) Error() string {
-	s := e.Stats
-	if s.Total == 0 {
-		return ErrExhausted.Error() + ": no ENI of the node has a pod address yet"
-	}
-	text := fmt.Sprintf("%s: %d in all, %d assigned, %d cooling down", ErrExhausted, s.Total, s.Assigned, s.Cooling)
-	if s.Reserved > 0 {
-		text += fmt.Sprintf(", %d reserved because their records cannot be trusted", s.Reserved)
-	}
-	if !s.NextFree.IsZero() {
-		text += fmt.Sprintf("; the next is free in %s", seconds(s.NextFree.Sub(e.Now)))
-	}
-	return text
-}
-
-func (e *ExhaustedError) Unwrap() error { return ErrExhausted }
-
-// seconds rounds up, so that waiting as long as we say is always enough.
-func seconds(d time.Duration) time.Duration {
-	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 // Config of a [Pool].
@@ -129,9 +87,12 @@ type Config struct {
 // Pool is the node's addresses; see the package comment.
 type Pool struct {
 	coolDown time.Duration
+	prefixes bool // prefixes are taken before single addresses
 	slots    map[netip.Addr]*slot
 	owners   map[Owner]*slot
-	order    []string // the ENIs in device order: the primary is the first
+	excluded map[string]bool // by ENI
+	cooling  queue
+	enis     []*eniIndex // in device order: the primary is the first
 }
 
 type slot struct {
@@ -140,8 +101,18 @@ type slot struct {
 	gone  bool // no ENI has it
 	state AddrState
 	owner Owner
-	until time.Time // cooling: its end; free: since when, zero if never used
+	until time.Time // of a cooling one
+	since time.Time // of a free one: since when; else since when it last was
+	used  bool      // some pod had it
+
+	disputedSince time.Time // zero: not disputed
+
+	group *group // where an ENI has it
+	queue *queue // the one it is in: its group's free ones, or those that cool
+	pos   int    // in it
 }
+
+func (s *slot) disputed() bool { return !s.disputedSince.IsZero() }
 
 // NewPool makes an empty pool.
 func NewPool(c Config) *Pool {
@@ -152,47 +123,81 @@ func NewPool(c Config) *Pool {
 		coolDown: max(c.CoolDown, 0),
 		slots:    map[netip.Addr]*slot{},
 		owners:   map[Owner]*slot{},
+		cooling:  queue{less: func(a, b *slot) bool { return a.until.Before(b.until) }},
 	}
 }
 
 // SetENIs replaces what the pool knows of the node's ENIs, and returns the
 // assignments whose address no ENI has, in address order. Those pods have lost
 // their network behind our back; their addresses stay theirs until released.
-func (p *Pool) SetENIs(enis []vpc.ENI, now time.Time) []Assignment {
+//
+// A disputed address stays what it is, and is given to nobody new.
+func (p *Pool) SetENIs(enis []vpc.ENI, disputed map[netip.Addr]bool, now time.Time) (lost []Assignment) {
 	p.settle(now)
 	for _, s := range p.slots {
-		s.gone = true
+		s.gone, s.group = true, nil
+		p.unqueue(s)
 	}
-	p.order = nil
+	p.enis = nil
 	for _, e := range byDevice(enis) {
-		p.order = append(p.order, e.ID)
-		for _, a := range e.PodAddresses() {
-			s := p.slot(a, e.ID)
-			if s.gone { // else an ENI before this one has it: EC2 is moving it
-				s.gone, s.eni = false, e.ID
-			}
+		index := &eniIndex{id: e.ID}
+		p.enis = append(p.enis, index)
+		p.add(index, e.Secondary, netip.Prefix{}, now)
+		for _, prefix := range e.Prefixes {
+			p.add(index, addressesOf(prefix), prefix, now)
 		}
 	}
-	var orphaned []Assignment
 	for a, s := range p.slots {
 		switch {
-		case !s.gone:
-		case s.state == Free:
-			delete(p.slots, a)
-		case s.state == Assigned:
-			orphaned = append(orphaned, s.assignment())
+		case !disputed[a]:
+			s.disputedSince = time.Time{}
+		case !s.disputed():
+			s.disputedSince = now
+		}
+		if s.gone && s.state == Assigned {
+			lost = append(lost, s.assignment())
+		}
+		p.move(s, s.state) // into its queue, or out of the pool
+	}
+	slices.SortFunc(lost, func(a, b Assignment) int { return a.Addr.Compare(b.Addr) })
+	return lost
+}
+
+// add gives the ENI's index one group: its single addresses, or a prefix.
+func (p *Pool) add(index *eniIndex, addrs []netip.Addr, prefix netip.Prefix, now time.Time) {
+	if len(addrs) == 0 {
+		return
+	}
+	g := newGroup(index, prefix)
+	for _, a := range addrs {
+		s, known := p.slots[a]
+		if !known {
+			s = p.slot(a, index.id)
+			s.since = now
+		}
+		if s.gone { // else an ENI before this one has it: EC2 is moving it
+			s.gone, s.eni, s.group = false, index.id, g
+			g.count(s.state, 1)
 		}
 	}
-	slices.SortFunc(orphaned, func(a, b Assignment) int { return a.Addr.Compare(b.Addr) })
-	return orphaned
+	index.groups = append(index.groups, g)
+}
+
+// Prefer says whether pods get addresses of prefixes first, or single ones.
+func (p *Pool) Prefer(prefixes bool) { p.prefixes = prefixes }
+
+// Exclude names the ENIs that give new pods nothing, in place of those that were
+// named before. What pods have there stays theirs; what is free there counts
+// nowhere in [Stats].
+func (p *Pool) Exclude(eniIDs ...string) {
+	p.excluded = make(map[string]bool, len(eniIDs))
+	for _, id := range eniIDs {
+		p.excluded[id] = true
+	}
 }
 
 // Assign gives owner an address, always the same until Release. It fails with
-// an [*ExhaustedError] if none is free.
-//
-// The primary ENI is filled first, as it can never be given back, then the one
-// with the most pods, so that the others run empty. Within an ENI the address
-// that has been free the longest is taken, a never used one before all.
+// an [*ExhaustedError] if none is free. Which one: see pick.
 func (p *Pool) Assign(owner Owner, now time.Time) (Assignment, error) {
 	if owner.ContainerID == "" || owner.IfName == "" {
 		return Assignment{}, fmt.Errorf("assign to %q: container id and interface name must not be empty", owner)
@@ -207,35 +212,6 @@ func (p *Pool) Assign(owner Owner, now time.Time) (Assignment, error) {
 	}
 	p.hold(s, owner)
 	return s.assignment(), nil
-}
-
-// pick is the best free slot, or nil: first the ENI, then the address.
-func (p *Pool) pick() *slot {
-	pods, free := map[string]int{}, map[string][]*slot{}
-	for _, s := range p.slots {
-		switch {
-		case s.gone:
-		case s.state == Free:
-			free[s.eni] = append(free[s.eni], s)
-		case s.state == Assigned || s.state == Reserved:
-			pods[s.eni]++
-		}
-	}
-	best := ""
-	for _, id := range p.order {
-		if len(free[id]) == 0 {
-			continue
-		}
-		if best == "" || best != p.order[0] && pods[id] > pods[best] {
-			best = id
-		}
-	}
-	if best == "" {
-		return nil
-	}
-	return slices.MinFunc(free[best], func(a, b *slot) int {
-		return cmp.Or(a.until.Compare(b.until), a.addr.Compare(b.addr))
-	})
 }
 
 // Release takes the address from owner and lets it cool down. It reports false
@@ -256,8 +232,7 @@ func (p *Pool) Release(owner Owner, now time.Time) (Assignment, bool) {
 // the pool. It does nothing if owner holds none.
 func (p *Pool) Cancel(owner Owner) {
 	if s, ok := p.owners[owner]; ok {
-		delete(p.owners, owner)
-		s.state, s.owner, s.until = Free, Owner{}, time.Time{}
+		p.move(s, Free)
 	}
 }
 
@@ -272,11 +247,7 @@ func (p *Pool) Lookup(owner Owner) (Assignment, bool) {
 
 // Reserve keeps addr from everybody, whoever held it: somebody has it, and we
 // cannot say who. An address that no ENI has may be reserved as well.
-func (p *Pool) Reserve(addr netip.Addr) {
-	s := p.slot(addr, "")
-	delete(p.owners, s.owner)
-	s.state, s.owner, s.until = Reserved, Owner{}, time.Time{}
-}
+func (p *Pool) Reserve(addr netip.Addr) { p.move(p.slot(addr, ""), Reserved) }
 
 // Unreserve ends a reservation: the address cools down, then is free.
 func (p *Pool) Unreserve(addr netip.Addr, now time.Time) {
@@ -286,59 +257,40 @@ func (p *Pool) Unreserve(addr netip.Addr, now time.Time) {
 	}
 }
 
-// Stats counts.
-func (p *Pool) Stats(now time.Time) Stats {
-	p.settle(now)
-	var st Stats
-	for _, s := range p.slots {
-		if s.gone {
-			if s.state == Assigned {
-				st.Orphaned++
-			}
-			continue
+// Withdraw takes free addresses out of use before EC2 is asked to take them
+// away. It takes all or none, and fails if one is not free.
+func (p *Pool) Withdraw(addrs []netip.Addr) error {
+	for _, a := range addrs {
+		s, ok := p.slots[a]
+		if !ok {
+			return fmt.Errorf("withdraw %s: the pool does not have it", a)
 		}
-		st.Total++
-		switch s.state {
-		case Free:
-			st.Free++
-		case Assigned:
-			st.Assigned++
-		case Reserved:
-			st.Reserved++
-		case CoolingDown:
-			st.Cooling++
-			if st.NextFree.IsZero() || s.until.Before(st.NextFree) {
-				st.NextFree = s.until
-			}
+		if s.state != Free {
+			return fmt.Errorf("withdraw %s: it is %s, not free", a, s.state)
 		}
 	}
-	return st
-}
-
-// Entries lists every address the pool remembers, in address order.
-func (p *Pool) Entries(now time.Time) []Entry {
-	p.settle(now)
-	entries := make([]Entry, 0, len(p.slots))
-	for _, s := range p.slots {
-		e := Entry{Addr: s.addr, ENI: s.eni, State: s.state, Owner: s.owner, Orphan: s.gone}
-		if s.state == CoolingDown {
-			e.Until = s.until
-		}
-		entries = append(entries, e)
+	for _, a := range addrs {
+		p.move(p.slots[a], Leaving)
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return a.Addr.Compare(b.Addr) })
-	return entries
+	return nil
 }
 
-// settle frees what has cooled down, and forgets it where no ENI has it.
+// Readmit makes withdrawn addresses free again, from now on, as EC2 has refused
+// to take them. Those that are not leaving stay as they are.
+func (p *Pool) Readmit(addrs []netip.Addr, now time.Time) {
+	for _, a := range addrs {
+		if s, ok := p.slots[a]; ok && s.state == Leaving {
+			s.since = now
+			p.move(s, Free)
+		}
+	}
+}
+
+// settle frees what has cooled down.
 func (p *Pool) settle(now time.Time) {
-	for a, s := range p.slots {
-		if s.state == CoolingDown && !now.Before(s.until) {
-			s.state = Free // until stays: the time since when it is free
-		}
-		if s.state == Free && s.gone {
-			delete(p.slots, a)
-		}
+	for s := p.cooling.first(); s != nil && !now.Before(s.until); s = p.cooling.first() {
+		s.since = s.until
+		p.move(s, Free)
 	}
 }
 
@@ -353,13 +305,15 @@ func (p *Pool) slot(addr netip.Addr, eni string) *slot {
 }
 
 func (p *Pool) hold(s *slot, owner Owner) {
-	s.state, s.owner, s.until = Assigned, owner, time.Time{}
+	p.move(s, Assigned)
+	s.owner = owner
 	p.owners[owner] = s
 }
 
 func (p *Pool) cool(s *slot, until time.Time) {
-	delete(p.owners, s.owner)
-	s.state, s.owner, s.until = CoolingDown, Owner{}, until
+	p.unqueue(s) // its place there is by the time that changes
+	s.until, s.used = until, true
+	p.move(s, CoolingDown)
 }
 
 func (s *slot) assignment() Assignment { return Assignment{Owner: s.owner, Addr: s.addr, ENI: s.eni} }

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -22,6 +23,9 @@ type world struct {
 	released map[netip.Addr]time.Time // last release
 	enis     []vpc.ENI
 	reserved map[netip.Addr]bool
+	leaving  map[netip.Addr]bool
+	disputed map[netip.Addr]bool
+	excluded string
 	counts   map[string]int
 }
 
@@ -57,7 +61,7 @@ func TestPoolProperty(t *testing.T) {
 			t.Fatalf("seed %d", seed)
 		}
 	}
-	for _, k := range []string{"assign", "again", "exhausted", "release", "orphan", "restart", "conflict", "reserve", "unreserve"} {
+	for _, k := range []string{"assign", "again", "exhausted", "release", "orphan", "restart", "conflict", "reserve", "unreserve", "withdraw", "not free", "readmit", "disputed", "exclude", "cancel"} {
 		if total[k] < 20 {
 			t.Errorf("%q happened %d times only: %v", k, total[k], total)
 		}
@@ -68,12 +72,13 @@ func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, p: NewPool(Config{CoolDown: coolDown}), now: t0, counts: map[string]int{},
 		held: map[Owner]netip.Addr{}, released: map[netip.Addr]time.Time{}, reserved: map[netip.Addr]bool{},
+		leaving: map[netip.Addr]bool{}, disputed: map[netip.Addr]bool{},
 	}
 }
 
 func (w *world) run(ops []byte) {
 	for len(ops) >= 2 && !w.t.Failed() {
-		op, arg := ops[0]%16, int(ops[1])
+		op, arg := ops[0]%20, int(ops[1])
 		ops = ops[2:]
 		switch {
 		case op < 5:
@@ -86,8 +91,19 @@ func (w *world) run(ops []byte) {
 			w.now = w.now.Add(time.Duration(arg) * 100 * time.Millisecond)
 		case op == 14:
 			w.reserve(addr(arg%3, 10+arg/3%3))
-		default:
+		case op == 15:
 			w.restart(arg)
+		case op == 16:
+			w.withdraw(addr(arg%3, 10+arg/3%3), addr(arg/9%3, 10+arg/27%3))
+		case op == 17:
+			w.readmit(arg)
+		case op == 18:
+			w.excluded = []string{"", "eni-0", "eni-1"}[arg%3]
+			w.counts["exclude"]++
+			w.p.Exclude(w.excluded)
+			w.p.Prefer(arg%2 == 0)
+		default:
+			w.cancel(pod(arg % 12))
 		}
 		w.check()
 	}
@@ -110,7 +126,7 @@ func (w *world) assign(o Owner) {
 		}
 		for _, e := range w.enis {
 			for _, a := range e.PodAddresses() {
-				if w.free(a) {
+				if w.free(a) && w.offered(a) {
 					w.t.Errorf("Assign(%s) = %v, but %s is free", o, err, a)
 				}
 			}
@@ -124,16 +140,22 @@ func (w *world) assign(o Owner) {
 		return
 	}
 	w.counts["assign"]++
-	if !w.free(got.Addr) || !w.onENI(got.Addr) {
+	if !w.free(got.Addr) || !w.onENI(got.Addr) || !w.offered(got.Addr) {
 		w.t.Errorf("Assign(%s) = %s, which is not free: held %v, released %v (now %v), reserved %v, on an ENI %v",
 			o, got.Addr, w.held, w.released[got.Addr], w.now, w.reserved[got.Addr], w.onENI(got.Addr))
 	}
 	w.held[o] = got.Addr
 }
 
+// offered holds for addresses that new pods may get if they are free.
+func (w *world) offered(a netip.Addr) bool {
+	on := fmt.Sprintf("eni-%d", a.As4()[2])
+	return !w.disputed[a] && on != w.excluded
+}
+
 func (w *world) free(a netip.Addr) bool {
 	since, ever := w.released[a]
-	return !w.reserved[a] && (!ever || w.now.Sub(since) >= coolDown) &&
+	return !w.reserved[a] && !w.leaving[a] && (!ever || w.now.Sub(since) >= coolDown) &&
 		!slices.Contains(slices.Collect(maps.Values(w.held)), a)
 }
 
@@ -150,15 +172,67 @@ func (w *world) release(o Owner) {
 	}
 }
 
-// setENIs gives device d as many addresses as two bits of arg say.
+// cancel makes as if a pod had never come.
+func (w *world) cancel(o Owner) {
+	if a, ok := w.held[o]; ok {
+		w.counts["cancel"]++
+		delete(w.held, o)
+		delete(w.released, a)
+	}
+	w.p.Cancel(o)
+}
+
+// withdraw must take both or none.
+func (w *world) withdraw(addrs ...netip.Addr) {
+	all := true
+	for _, a := range addrs {
+		all = all && w.free(a) && w.onENI(a)
+	}
+	err := w.p.Withdraw(addrs)
+	if (err == nil) != all {
+		w.t.Errorf("Withdraw(%v) = %v; all free: %v", addrs, err, all)
+	}
+	if err != nil {
+		w.counts["not free"]++
+		return
+	}
+	w.counts["withdraw"]++
+	for _, a := range addrs {
+		w.leaving[a] = true
+	}
+}
+
+// readmit makes one that leaves free again, and tells of one that does not leave.
+func (w *world) readmit(arg int) {
+	other := addr(arg%3, 10+arg/3%3)
+	back := []netip.Addr{other}
+	if leaving := slices.SortedFunc(maps.Keys(w.leaving), netip.Addr.Compare); len(leaving) > 0 {
+		w.counts["readmit"]++
+		back = append(back, leaving[arg%len(leaving)])
+	}
+	for _, a := range back {
+		delete(w.leaving, a)
+	}
+	w.p.Readmit(back, w.now)
+}
+
+// setENIs gives device d as many addresses as two bits of arg say, and the last
+// of one of them is disputed.
 func (w *world) setENIs(arg int) {
 	w.enis = nil
+	clear(w.disputed)
 	for d := range 3 {
 		if n := arg >> (2 * d) & 3; n > 0 {
 			w.enis = append(w.enis, eni(d, n))
 		}
 	}
-	for _, a := range w.p.SetENIs(w.enis, w.now) {
+	if len(w.enis) > 0 && arg >= 64 {
+		addrs := w.enis[arg%len(w.enis)].PodAddresses()
+		w.disputed[addrs[len(addrs)-1]] = true
+		w.counts["disputed"]++
+	}
+	maps.DeleteFunc(w.leaving, func(a netip.Addr, _ bool) bool { return !w.onENI(a) })
+	for _, a := range w.p.SetENIs(w.enis, w.disputed, w.now) {
 		w.counts["orphan"]++
 		if w.held[a.Owner] != a.Addr || w.onENI(a.Addr) {
 			w.t.Errorf("orphan %+v: held %v, ENIs %v", a, w.held, w.enis)
@@ -182,6 +256,7 @@ func (w *world) reserve(a netip.Addr) {
 
 func (w *world) taken(a netip.Addr) {
 	w.reserved[a] = true
+	delete(w.leaving, a)
 	maps.DeleteFunc(w.held, func(_ Owner, h netip.Addr) bool { return h == a })
 }
 
@@ -204,8 +279,11 @@ func (w *world) restart(arg int) {
 	r.Unreadable = slices.Collect(maps.Keys(w.reserved))
 
 	w.p = NewPool(Config{CoolDown: coolDown})
+	w.p.Exclude(w.excluded)
+	clear(w.leaving) // the record of these is not the pool's
+	clear(w.disputed)
 	if arg&4 == 0 {
-		w.p.SetENIs(w.enis, w.now)
+		w.p.SetENIs(w.enis, nil, w.now)
 	}
 	err := w.p.Restore(r, w.now)
 	if errors.Is(err, ErrConflict) != clash.IsValid() {
@@ -215,7 +293,7 @@ func (w *world) restart(arg int) {
 		w.counts["conflict"]++
 		w.taken(clash)
 	}
-	w.p.SetENIs(w.enis, w.now)
+	w.p.SetENIs(w.enis, nil, w.now)
 }
 
 // check compares all the pool says of itself with the model.
@@ -236,6 +314,13 @@ func (w *world) check() {
 			if !w.reserved[e.Addr] {
 				w.t.Errorf("%s counts as reserved", e.Addr)
 			}
+		case Leaving:
+			if !w.leaving[e.Addr] {
+				w.t.Errorf("%s counts as leaving", e.Addr)
+			}
+		}
+		if e.Disputed != w.disputed[e.Addr] {
+			w.t.Errorf("%+v: disputed is %v", e, w.disputed[e.Addr])
 		}
 		if e.Orphan == w.onENI(e.Addr) {
 			w.t.Errorf("%+v: on an ENI is %v", e, w.onENI(e.Addr))
@@ -245,7 +330,7 @@ func (w *world) check() {
 		w.t.Errorf("the pool says %v, the model %v", seen, w.held)
 	}
 	st := w.p.Stats(w.now)
-	if st.Free+st.Assigned+st.Cooling+st.Reserved != st.Total {
+	if st.Free+st.Assigned+st.Cooling+st.Reserved+st.Leaving+st.Disputed != st.Total {
 		w.t.Errorf("stats do not add up: %+v", st)
 	}
 }

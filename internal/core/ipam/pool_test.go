@@ -41,7 +41,7 @@ func pod(n int) Owner { return Owner{ContainerID: fmt.Sprintf("pod%d", n), IfNam
 
 func newPool(enis ...vpc.ENI) *Pool {
 	p := NewPool(Config{})
-	p.SetENIs(enis, t0)
+	p.SetENIs(enis, nil, t0)
 	return p
 }
 
@@ -153,7 +153,7 @@ func TestCoolDown(t *testing.T) {
 
 	t.Run("none", func(t *testing.T) {
 		p := NewPool(Config{CoolDown: -1})
-		p.SetENIs([]vpc.ENI{eni(0, 1)}, t0)
+		p.SetENIs([]vpc.ENI{eni(0, 1)}, nil, t0)
 		mustAssign(t, p, pod(1), t0)
 		p.Release(pod(1), t0)
 		mustAssign(t, p, pod(2), t0)
@@ -173,7 +173,7 @@ func TestSetENIs(t *testing.T) {
 	}
 	p.Release(pod(3), t0) // 10.0.1.11 cools
 
-	orphans := p.SetENIs([]vpc.ENI{eni(0, 1)}, t0) // 10.0.0.11 and all of device 1 vanish
+	orphans := p.SetENIs([]vpc.ENI{eni(0, 1)}, nil, t0) // 10.0.0.11 and all of device 1 vanish
 	want := []Assignment{
 		{Owner: pod(1), Addr: addr(0, 11), ENI: "eni-0"},
 		{Owner: pod(2), Addr: addr(1, 10), ENI: "eni-1"},
@@ -186,7 +186,7 @@ func TestSetENIs(t *testing.T) {
 	}
 
 	// All come back: the pods have their addresses still, the cooling one cools on.
-	if orphans := p.SetENIs([]vpc.ENI{eni(0, 2), eni(1, 2)}, t0.Add(time.Second)); orphans != nil {
+	if orphans := p.SetENIs([]vpc.ENI{eni(0, 2), eni(1, 2)}, nil, t0.Add(time.Second)); orphans != nil {
 		t.Errorf("orphans after the return: %v", orphans)
 	}
 	st := p.Stats(t0.Add(time.Second))
@@ -195,7 +195,7 @@ func TestSetENIs(t *testing.T) {
 	}
 
 	// An orphan that is released and cooled down is forgotten.
-	p.SetENIs([]vpc.ENI{eni(0, 1)}, t0)
+	p.SetENIs([]vpc.ENI{eni(0, 1)}, nil, t0)
 	p.Release(pod(1), t0)
 	p.Release(pod(2), t0)
 	entries := p.Entries(afterCool)
@@ -208,7 +208,7 @@ func TestSetENIs(t *testing.T) {
 		p := newPool(from)
 		mustAssign(t, p, pod(1), t0)
 		to.Secondary, from.Secondary = from.Secondary, nil
-		if orphans := p.SetENIs([]vpc.ENI{from, to}, t0); orphans != nil {
+		if orphans := p.SetENIs([]vpc.ENI{from, to}, nil, t0); orphans != nil {
 			t.Errorf("orphans %v", orphans)
 		}
 		if a, ok := p.Lookup(pod(1)); !ok || a.ENI != "eni-2" {
@@ -250,14 +250,14 @@ func TestRestore(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/enisFirst=%v", tc.name, enisFirst), func(t *testing.T) {
 				p := NewPool(Config{})
 				if enisFirst {
-					p.SetENIs([]vpc.ENI{eni(0, 3)}, t0)
+					p.SetENIs([]vpc.ENI{eni(0, 3)}, nil, t0)
 				}
 				err := p.Restore(tc.in, t0)
 				if errors.Is(err, ErrConflict) != tc.fails || (err != nil) != tc.fails {
 					t.Errorf("Restore: %v, want a conflict: %v", err, tc.fails)
 				}
 				if !enisFirst {
-					p.SetENIs([]vpc.ENI{eni(0, 3)}, t0)
+					p.SetENIs([]vpc.ENI{eni(0, 3)}, nil, t0)
 				}
 				if d := cmp.Diff(tc.want, p.Stats(t0)); d != "" {
 					t.Errorf("stats (-want +got):\n%s", d)

@@ -49,11 +49,11 @@ func (p *Pool) Restore(r Restored, now time.Time) error {
 		until := released.Add(p.coolDown)
 		switch s.state {
 		case Assigned, Reserved: // held is the stronger claim
-		case Free:
+		case Free, Leaving:
 			p.cool(s, until)
 		case CoolingDown:
 			if until.After(s.until) {
-				s.until = until
+				p.cool(s, until)
 			}
 		}
 	}

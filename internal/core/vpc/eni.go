@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // MAC is the hardware address of an ENI. An ENI keeps its MAC for life, across
@@ -39,6 +40,15 @@ type ENI struct {
 	Secondary    []netip.Addr   // secondary IPv4 addresses, each for one pod
 	Prefixes     []netip.Prefix // /28 prefixes, sixteen pod addresses each
 	Groups       []string       // security group IDs
+
+	// What only EC2 says; the zero value where the source is the metadata
+	// service.
+	Tags                map[string]string
+	Zone                string    // availability zone by name
+	Status              string    // of the attachment: "attached", "attaching", "detaching", "detached"; empty while there is none
+	DeleteOnTermination bool      // EC2 deletes the ENI with its instance
+	CreatedAt           time.Time // from the tag that its maker set
+	Type                string    // in EC2's words: "interface", "trunk", "efa", "efa-only" and others
 }
 
 // Gateway is the address of the subnet's implied router: the network address
@@ -75,6 +85,15 @@ func (e ENI) Owns(addr netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// Subnet is a subnet that further ENIs may be made in.
+type Subnet struct {
+	ID   string
+	Zone string       // availability zone by name
+	CIDR netip.Prefix // IPv4
+	Free int          // free IPv4 addresses, as EC2 last counted them; -1 where that is not known
+	Tags map[string]string
 }
 
 // Slots is how many of the ENI's address slots are taken. The primary, each

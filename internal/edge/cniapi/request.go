@@ -148,6 +148,8 @@ type Config struct {
 	Name       string
 	Socket     string // absolute path
 	Spool      string // absolute path of a directory
+	LogFile    string // "stderr" or an absolute path; empty: no log
+	LogLevel   string // DEBUG, INFO, WARN, ERROR or FATAL in any case; empty: INFO
 }
 
 // ReadConfig reads a network configuration as it comes on a plugin's standard
@@ -157,7 +159,10 @@ type Config struct {
 // can be given in the version that was asked for.
 func ReadConfig(stdin []byte) (Config, *Error) {
 	c := Config{Socket: DefaultSocket, Spool: DefaultSpool}
-	fields := map[string]*string{"cniVersion": &c.CNIVersion, "name": &c.Name, "socket": &c.Socket, "spool": &c.Spool}
+	fields := map[string]*string{
+		"cniVersion": &c.CNIVersion, "name": &c.Name, "socket": &c.Socket, "spool": &c.Spool,
+		"pluginLogFile": &c.LogFile, "pluginLogLevel": &c.LogLevel,
+	}
 	var wrong *Error
 	err := members(stdin, func(key string, value []byte) error {
 		field := fields[key]

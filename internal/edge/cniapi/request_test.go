@@ -18,8 +18,8 @@ func TestReadConfig(t *testing.T) {
 	}{
 		{name: "defaults", text: `{"cniVersion":"1.0.0","name":"n"}`,
 			want: Config{CNIVersion: "1.0.0", Name: "n", Socket: DefaultSocket, Spool: DefaultSpool}},
-		{name: "all", text: `{"cniVersion":"1.0.0","name":"n","socket":"/a","spool":"/b","mtu":"whatever"}`,
-			want: Config{CNIVersion: "1.0.0", Name: "n", Socket: "/a", Spool: "/b"}},
+		{name: "all", text: `{"cniVersion":"1.0.0","name":"n","socket":"/a","spool":"/b","pluginLogFile":"/c","pluginLogLevel":"warn","mtu":"whatever"}`,
+			want: Config{CNIVersion: "1.0.0", Name: "n", Socket: "/a", Spool: "/b", LogFile: "/c", LogLevel: "warn"}},
 		{name: "not JSON", text: `{"cniVersion":`, code: 6, msg: "unexpected end of JSON at offset 14",
 			want: Config{Socket: DefaultSocket, Spool: DefaultSpool}},
 		{name: "version of a wrong type", text: `{"cniVersion":1}`, code: 6, msg: "cniVersion: must be a string",

@@ -3,8 +3,10 @@ package ec2
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,132 +16,122 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 )
 
-// cleanupTime bounds what is done after a failure, also where the caller's
-// context has ended.
-const cleanupTime = 15 * time.Second
-
-// Spec says what ENI to create.
+// Spec says what ENI to create. It begins with addresses or with prefixes: EC2
+// refuses both together.
 type Spec struct {
-	InstanceID  string
-	SubnetID    string
-	Groups      []string // security group IDs
-	DeviceIndex int
-	CardIndex   int
-	Addresses   int               // secondary addresses to begin with
-	Tags        map[string]string // beside TagInstance and TagCreated
+	InstanceID string // whose it will be: TagInstance
+	Cluster    string // TagCluster, unless it is empty
+	SubnetID   string
+	Groups     []string          // security group IDs
+	Addresses  int               // secondary addresses to begin with
+	Prefixes   int               // /28 prefixes to begin with
+	Tags       map[string]string // beside those that every ENI has, which win
 }
 
-// CreateAndAttachENI makes an ENI with all its first addresses, attaches it to
-// the instance, and has EC2 delete it with the instance: three calls.
+func (s Spec) tags() map[string]string {
+	tags := map[string]string{}
+	maps.Copy(tags, s.Tags)
+	tags[TagInstance], tags[TagOwner] = s.InstanceID, Owner
+	tags[TagCreated] = time.Now().UTC().Format(time.RFC3339)
+	if s.Cluster != "" {
+		tags[TagCluster] = s.Cluster
+	}
+	return tags
+}
+
+func (s Spec) String() string {
+	var with []string
+	if s.Addresses > 0 || s.Prefixes == 0 {
+		with = append(with, fmt.Sprintf("%d addresses", s.Addresses))
+	}
+	if s.Prefixes > 0 {
+		with = append(with, fmt.Sprintf("%d prefixes", s.Prefixes))
+	}
+	return "create an ENI with " + strings.Join(with, " and ") + " in " + s.SubnetID
+}
+
+// CreateENI makes an ENI that is attached to nothing, with all its first addresses
+// or prefixes; EC2 gives all or none. The answer is whole, so that nothing need
+// be asked for again. EC2 may say for some seconds that it does not know the ENI.
 //
-//	create --> attach --> delete on termination --> done
-//	              | fails         | fails
-//	              v               v
-//	           delete         ErrNotMarked, and the ENI is in use
-//
-// EC2 may have attached the ENI although the answer was lost. It cannot be
-// deleted then, and will be in the next [Client.ENIs].
-//
-// The device appears in the instance some seconds later; find it by its MAC.
-func (c *Client) CreateAndAttachENI(ctx context.Context, spec Spec) (vpc.ENI, error) {
-	created, err := c.create(ctx, spec)
-	if err != nil {
+// Where EC2 made it and answered what makes no sense, there is an error and an ENI
+// of which only the ID is known.
+func (c *Client) CreateENI(ctx context.Context, spec Spec) (vpc.ENI, error) {
+	what := spec.String()
+	// First: a failure here must not leave an ENI behind.
+	if err := c.learnSubnets(ctx, what, spec.SubnetID); err != nil {
 		return vpc.ENI{}, err
 	}
-	id := aws.ToString(created.NetworkInterfaceId)
-	e, err := c.checkAndAttach(ctx, spec, created)
+	subnet, err := c.subnet(spec.SubnetID)
 	if err != nil {
-		return vpc.ENI{}, errors.Join(err, c.delete(ctx, id))
-	}
-	if err := c.MarkDeleteOnTermination(ctx, e.ID, e.AttachmentID); err != nil {
-		return e, err
-	}
-	return e, nil
-}
-
-func (c *Client) create(ctx context.Context, spec Spec) (types.NetworkInterface, error) {
-	tags := []types.Tag{
-		{Key: aws.String(TagInstance), Value: aws.String(spec.InstanceID)},
-		{Key: aws.String(TagCreated), Value: aws.String(time.Now().UTC().Format(time.RFC3339))},
-	}
-	for k, v := range spec.Tags {
-		tags = append(tags, types.Tag{Key: aws.String(k), Value: aws.String(v)})
+		return vpc.ENI{}, fmt.Errorf("%s: %w", what, err)
 	}
 	in := &ec2.CreateNetworkInterfaceInput{
-		// The SDK's own attempts share it, so that a lost answer does not
-		// make a second ENI. It is not kept across calls: the tags differ.
+		// It is shared with the second attempt after a lost connection, so that
+		// that makes no second ENI. It is not kept across calls: the tags differ.
 		ClientToken: aws.String(rand.Text()),
 		Description: aws.String("fairway " + spec.InstanceID),
 		SubnetId:    aws.String(spec.SubnetID),
 		Groups:      spec.Groups,
 		TagSpecifications: []types.TagSpecification{
-			{ResourceType: types.ResourceTypeNetworkInterface, Tags: tags},
+			{ResourceType: types.ResourceTypeNetworkInterface, Tags: tagList(spec.tags())},
 		},
 	}
 	if spec.Addresses > 0 {
 		in.SecondaryPrivateIpAddressCount = aws.Int32(int32(spec.Addresses))
 	}
-	what := fmt.Sprintf("create an ENI with %d addresses in %s", spec.Addresses, spec.SubnetID)
+	if spec.Prefixes > 0 {
+		in.Ipv4PrefixCount = aws.Int32(int32(spec.Prefixes))
+	}
 	out, err := c.api.CreateNetworkInterface(ctx, in)
 	if err != nil {
-		return types.NetworkInterface{}, wrap("CreateNetworkInterface", what, err)
+		return vpc.ENI{}, wrap("CreateNetworkInterface", what, err)
 	}
 	if out.NetworkInterface == nil || aws.ToString(out.NetworkInterface.NetworkInterfaceId) == "" {
-		return types.NetworkInterface{}, fmt.Errorf("%s: EC2 answered without the ENI", what)
+		return vpc.ENI{}, &answerError{what, fmt.Errorf("EC2 answered without the ENI")}
 	}
-	return *out.NetworkInterface, nil
-}
-
-// checkAndAttach attaches only what we understand.
-func (c *Client) checkAndAttach(ctx context.Context, spec Spec, n types.NetworkInterface) (vpc.ENI, error) {
-	what := fmt.Sprintf("attach %s to %s as device %d", aws.ToString(n.NetworkInterfaceId), spec.InstanceID, spec.DeviceIndex)
-	if err := c.learnSubnets(ctx, what, []types.NetworkInterface{n}); err != nil {
-		return vpc.ENI{}, err
-	}
-	e, err := c.eni(n)
+	e, err := eni(*out.NetworkInterface)
 	if err != nil {
-		return vpc.ENI{}, fmt.Errorf("%s: %w", what, err)
+		return e, &answerError{what, err}
 	}
-	e.DeviceIndex, e.CardIndex = spec.DeviceIndex, spec.CardIndex
-	in := &ec2.AttachNetworkInterfaceInput{
-		NetworkInterfaceId: aws.String(e.ID),
-		InstanceId:         aws.String(spec.InstanceID),
-		DeviceIndex:        aws.Int32(int32(spec.DeviceIndex)),
-	}
-	if spec.CardIndex != 0 { // types with one card refuse the parameter
-		in.NetworkCardIndex = aws.Int32(int32(spec.CardIndex))
-	}
-	err = c.onceKnown(ctx, func() error {
-		out, err := c.api.AttachNetworkInterface(ctx, in)
-		if err != nil {
-			return wrap("AttachNetworkInterface", what, err)
-		}
-		e.AttachmentID = aws.ToString(out.AttachmentId)
-		return nil
-	})
-	if err != nil {
-		return vpc.ENI{}, err
-	}
+	e.Subnet = subnet
 	return e, nil
 }
 
-// onceKnown makes a call on an ENI that was created just now, again and again
-// for some seconds while EC2 says that it does not exist.
-func (c *Client) onceKnown(ctx context.Context, call func() error) error {
-	for _, pause := range c.notFoundPauses {
-		err := call()
-		if !unknownENI(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		if ctx.Err() != nil { // also where both were ready
-			return errors.Join(err, ctx.Err())
-		}
+// tagList is in order of the keys, so that equal requests read alike.
+func tagList(tags map[string]string) []types.Tag {
+	var list []types.Tag
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, types.Tag{Key: aws.String(k), Value: aws.String(tags[k])})
 	}
-	return call()
+	return list
+}
+
+// AttachENI puts a detached ENI on the instance and returns the attachment's ID.
+// The device appears in the instance some seconds later; find it by its MAC.
+//
+// ErrNotFound just after the ENI was created means that EC2 does not know it
+// everywhere yet; ErrState that it is attached already, or the index taken;
+// ErrLimit that the instance type allows no more.
+func (c *Client) AttachENI(ctx context.Context, eniID, instanceID string, device, card int) (string, error) {
+	what := fmt.Sprintf("attach %s to %s as device %d", eniID, instanceID, device)
+	in := &ec2.AttachNetworkInterfaceInput{
+		NetworkInterfaceId: aws.String(eniID),
+		InstanceId:         aws.String(instanceID),
+		DeviceIndex:        aws.Int32(int32(device)),
+	}
+	if card != 0 { // types with one card refuse the parameter
+		what += fmt.Sprintf(" of card %d", card)
+		in.NetworkCardIndex = aws.Int32(int32(card))
+	}
+	out, err := c.api.AttachNetworkInterface(ctx, in)
+	if err != nil {
+		return "", wrap("AttachNetworkInterface", what, err)
+	}
+	if aws.ToString(out.AttachmentId) == "" {
+		return "", &answerError{what, fmt.Errorf("EC2 answered without the attachment")}
+	}
+	return *out.AttachmentId, nil
 }
 
 // MarkDeleteOnTermination has EC2 delete the ENI with its instance. Any failure
@@ -159,20 +151,38 @@ func (c *Client) MarkDeleteOnTermination(ctx context.Context, eniID, attachmentI
 	return nil
 }
 
-// delete removes an ENI that could not be attached, also after ctx has ended:
-// that may be why it could not.
-func (c *Client) delete(ctx context.Context, eniID string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	err := c.onceKnown(ctx, func() error {
-		_, err := c.api.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: aws.String(eniID)})
-		if err != nil {
-			return wrap("DeleteNetworkInterface", "delete "+eniID+" again", err)
-		}
-		return nil
-	})
+// DetachENI takes an ENI off its instance, which takes some seconds: until then
+// it is listed with the status "detaching". ErrState: it is still being attached.
+// ErrNotFound: there is no such attachment, or EC2 does not know it everywhere yet.
+func (c *Client) DetachENI(ctx context.Context, attachmentID string) error {
+	_, err := c.api.DetachNetworkInterface(ctx, &ec2.DetachNetworkInterfaceInput{AttachmentId: aws.String(attachmentID)})
+	if err != nil {
+		return wrap("DetachNetworkInterface", "detach "+attachmentID, err)
+	}
+	return nil
+}
+
+// DeleteENI deletes a detached ENI. That there is none is success; just after it
+// was made EC2 may say so of one that there is, and lists it later. ErrState: it
+// is attached.
+func (c *Client) DeleteENI(ctx context.Context, eniID string) error {
+	_, err := c.api.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: aws.String(eniID)})
+	if err != nil {
+		err = wrap("DeleteNetworkInterface", "delete "+eniID, err)
+	}
 	if unknownENI(err) {
-		return nil // gone is what we want
+		return nil
 	}
 	return err
+}
+
+// TagENI adds tags to an ENI, in place of those with the same keys. With TagOwner
+// and TagInstance it makes one that was not made here one that was: it is listed
+// as detached or leaked once it is attached no more.
+func (c *Client) TagENI(ctx context.Context, eniID string, tags map[string]string) error {
+	_, err := c.api.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{eniID}, Tags: tagList(tags)})
+	if err != nil {
+		return wrap("CreateTags", "tag "+eniID, err)
+	}
+	return nil
 }

@@ -1,19 +1,32 @@
-// Package ec2 makes the few EC2 calls of a node: what ENIs the instance has, one
-// more, more addresses on one. It speaks core types; the SDK's stay inside.
+// Package ec2 makes the few EC2 calls of a node and of those who clean up after
+// nodes: what ENIs there are, one more, one less, more or fewer addresses on one.
+// It speaks core types; the SDK's stay inside.
+//
+// One method is one EC2 call, or the pages of one listing; whoever calls it
+// plans what comes next. The exception is the CIDR of a subnet, which EC2 never
+// changes and an ENI's description lacks: it is asked for before the first call
+// that needs it, and remembered.
+//
+//	            CreateENI          AttachENI      MarkDeleteOnTermination
+//	(nothing) ------------> detached ------> attached ------> goes with its instance
+//	     ^      DeleteENI      |  ^             |
+//	     +---------------------+  +-------------+
+//	                                 DetachENI
 //
 // Every error of the API is an [*Error] with one of the classes below, so that a
-// caller branches on what happened and never on text, and [Advice] says what a
-// person can do. A call that fails leaves nothing behind in EC2 that it could
-// remove; what it could not remove it names.
+// caller branches on what happened and never on text; [Advice] says what a person
+// can do, and [UnknownOutcome] whether EC2 may have done it nevertheless.
 //
-// Endpoint, region, credentials and retries are those of the aws.Config.
+// The caller owns retries: a call is one attempt, whatever the aws.Config says.
+// Only where a connection breaks and EC2 would do the same thing no second time,
+// a call is sent once more; see repeatable. Endpoint, region and credentials are
+// those of the aws.Config. A call lasts as long as its context lets it.
 //
-// A Client is safe for concurrent use. It remembers the CIDRs of subnets, which
-// EC2 never changes, and nothing else.
+// A Client is safe for concurrent use. It remembers the CIDRs of subnets and
+// nothing else.
 package ec2
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -28,110 +41,65 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 )
 
-// Tags of the ENIs that are created here, by which a later clean-up knows whose
-// they were.
+// The tags of ENIs. The first four are the names that the Amazon VPC CNI uses
+// and that tools and policies of its users know. An ENI that was made here has
+// TagOwner too: without it an ENI is the Amazon VPC CNI's or somebody else's,
+// and is neither listed as detached nor as leaked.
 const (
-	TagInstance = "fairway-cni/instance-id"
-	TagCreated  = "fairway-cni/created-at" // RFC 3339, UTC
+	TagInstance = "node.k8s.amazonaws.com/instance_id" // of the instance that it was made for
+	TagCreated  = "node.k8s.amazonaws.com/createdAt"   // RFC 3339, UTC
+	TagCluster  = "cluster.k8s.amazonaws.com/name"     // where the cluster has a name
+	TagNoManage = "node.k8s.amazonaws.com/no_manage"   // "true": the user's own, not for pods; never set here
+	TagOwner    = "fairway-cni/owner"
 )
 
-// pageSize is the most that DescribeNetworkInterfaces gives in one page. Without
-// it EC2 takes the call as unpaginated, for which it has a smaller budget
-// ("Request throttling for the Amazon EC2 API").
+// Owner is the value of TagOwner.
+const Owner = "fairway"
+
+// pageSize is the most that a page of ENIs or subnets can have. Without it EC2
+// takes the call as unpaginated, for which it has a smaller budget ("Request
+// throttling for the Amazon EC2 API").
 const pageSize = 1000
 
 // Client calls EC2.
 type Client struct {
+	// Observe, if set, is told of each request that was made, when it is over.
+	// It is set before the first call, and may be called concurrently.
+	Observe func(Call)
+
 	api *ec2.Client
-	// notFoundPauses are the waits between attempts to attach an ENI that EC2
-	// has created but does not know everywhere yet.
-	notFoundPauses []time.Duration
 
 	mu      sync.Mutex
-	subnets map[string]netip.Prefix // IPv4 CIDR by subnet ID
+	subnets map[string]netip.Prefix // IPv4 CIDR by subnet ID; the zero Prefix: it has none
 }
 
 // New makes a client.
 func New(cfg aws.Config) *Client {
-	const ms = time.Millisecond
 	if cfg.Credentials != nil {
 		cfg.Credentials = named{cfg.Credentials}
 	}
-	return &Client{
-		api: ec2.NewFromConfig(cfg),
-		// The API is eventually consistent, usually within a second or two
-		// ("Eventual consistency in the Amazon EC2 API").
-		notFoundPauses: []time.Duration{250 * ms, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms},
-		subnets:        map[string]netip.Prefix{},
+	c := &Client{subnets: map[string]netip.Prefix{}}
+	c.api = ec2.NewFromConfig(cfg, c.attempts)
+	return c
+}
+
+// Know tells the client the CIDRs of the ENIs' subnets, which the metadata service
+// says too, so that it need not ask for them.
+func (c *Client) Know(enis []vpc.ENI) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range enis {
+		if e.SubnetID != "" && e.Subnet.IsValid() {
+			c.subnets[e.SubnetID] = e.Subnet.Masked()
+		}
 	}
 }
 
-// ENIs lists what is attached or being attached to the instance, by card and
-// device index. One that is being detached is left out. An EFA-only interface
-// has no address: its Primary is the zero Addr.
-func (c *Client) ENIs(ctx context.Context, instanceID string) ([]vpc.ENI, error) {
-	what := "list the ENIs of " + instanceID
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(c.api, &ec2.DescribeNetworkInterfacesInput{
-		Filters:    []types.Filter{{Name: aws.String("attachment.instance-id"), Values: []string{instanceID}}},
-		MaxResults: aws.Int32(pageSize),
-	})
-	var found []types.NetworkInterface
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, wrap("DescribeNetworkInterfaces", what, err)
-		}
-		for _, n := range page.NetworkInterfaces {
-			if a := n.Attachment; a != nil && a.Status != types.AttachmentStatusDetaching && a.Status != types.AttachmentStatusDetached {
-				found = append(found, n)
-			}
-		}
-	}
-	if err := c.learnSubnets(ctx, what, found); err != nil {
-		return nil, err
-	}
-	enis := make([]vpc.ENI, 0, len(found))
-	for _, n := range found {
-		e, err := c.eni(n)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", what, err)
-		}
-		enis = append(enis, e)
-	}
-	slices.SortFunc(enis, func(a, b vpc.ENI) int {
-		return cmp.Or(cmp.Compare(a.CardIndex, b.CardIndex), cmp.Compare(a.DeviceIndex, b.DeviceIndex), cmp.Compare(a.ID, b.ID))
-	})
-	return enis, nil
-}
-
-// AssignAddresses gives the ENI n more secondary addresses, which EC2 chooses,
-// and returns them. EC2 gives all or none.
-func (c *Client) AssignAddresses(ctx context.Context, eniID string, n int) ([]netip.Addr, error) {
-	what := fmt.Sprintf("assign %d addresses to %s", n, eniID)
-	out, err := c.api.AssignPrivateIpAddresses(ctx, &ec2.AssignPrivateIpAddressesInput{
-		NetworkInterfaceId:             aws.String(eniID),
-		SecondaryPrivateIpAddressCount: aws.Int32(int32(n)),
-	})
-	if err != nil {
-		return nil, wrap("AssignPrivateIpAddresses", what, err)
-	}
-	var addrs []netip.Addr
-	for _, a := range out.AssignedPrivateIpAddresses {
-		addr, err := netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
-		if err != nil {
-			return nil, fmt.Errorf("%s: EC2 answered: %w", what, err)
-		}
-		addrs = append(addrs, addr)
-	}
-	return addrs, nil
-}
-
-// learnSubnets asks for the CIDRs of the ENIs' subnets that are not known yet.
-func (c *Client) learnSubnets(ctx context.Context, what string, enis []types.NetworkInterface) error {
+// learnSubnets asks for the CIDRs of those subnets that are not known yet.
+func (c *Client) learnSubnets(ctx context.Context, what string, ids ...string) error {
 	var unknown []string
 	c.mu.Lock()
-	for _, n := range enis {
-		id := aws.ToString(n.SubnetId)
+	for _, id := range ids {
 		if _, ok := c.subnets[id]; !ok && !slices.Contains(unknown, id) {
 			unknown = append(unknown, id)
 		}
@@ -145,36 +113,61 @@ func (c *Client) learnSubnets(ctx context.Context, what string, enis []types.Net
 	if err != nil {
 		return wrap("DescribeSubnets", what, err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, s := range out.Subnets {
-		p, err := netip.ParsePrefix(aws.ToString(s.CidrBlock))
-		if err != nil {
-			return fmt.Errorf("%s: subnet %s: EC2 answered: %w", what, aws.ToString(s.SubnetId), err)
+		if _, err := c.learn(s); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
-		c.subnets[aws.ToString(s.SubnetId)] = p.Masked()
 	}
 	return nil
 }
 
-// eni translates what EC2 says of an interface. Its subnet must be learnt.
-func (c *Client) eni(n types.NetworkInterface) (vpc.ENI, error) {
-	c.mu.Lock()
-	subnet, ok := c.subnets[aws.ToString(n.SubnetId)]
-	c.mu.Unlock()
-	e := vpc.ENI{ID: aws.ToString(n.NetworkInterfaceId), SubnetID: aws.ToString(n.SubnetId), Subnet: subnet}
-	if !ok {
-		return vpc.ENI{}, fmt.Errorf("%s: EC2 does not know its subnet %s: %w", e.ID, e.SubnetID, ErrNotFound)
+// learn remembers the CIDR of a subnet. One for IPv6 alone has none.
+func (c *Client) learn(s types.Subnet) (netip.Prefix, error) {
+	var cidr netip.Prefix
+	if text := aws.ToString(s.CidrBlock); text != "" {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return cidr, fmt.Errorf("subnet %s: EC2 answered: %w", aws.ToString(s.SubnetId), err)
+		}
+		cidr = p.Masked()
 	}
-	bad := func(err error) (vpc.ENI, error) { return vpc.ENI{}, fmt.Errorf("%s: EC2 answered: %w", e.ID, err) }
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.subnets[aws.ToString(s.SubnetId)] = cidr
+	return cidr, nil
+}
+
+// subnet is what is remembered of a subnet.
+func (c *Client) subnet(id string) (netip.Prefix, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cidr, ok := c.subnets[id]
+	if !ok {
+		return cidr, fmt.Errorf("EC2 does not know its subnet %s: %w", id, ErrNotFound)
+	}
+	return cidr, nil
+}
+
+// eni translates what EC2 says of an interface, apart from its subnet's CIDR.
+func eni(n types.NetworkInterface) (vpc.ENI, error) {
+	e := vpc.ENI{
+		ID: aws.ToString(n.NetworkInterfaceId), SubnetID: aws.ToString(n.SubnetId),
+		Zone: aws.ToString(n.AvailabilityZone), Type: string(n.InterfaceType), Tags: tagMap(n.TagSet),
+	}
+	bad := func(err error) (vpc.ENI, error) {
+		return vpc.ENI{ID: e.ID}, fmt.Errorf("%s: EC2 answered: %w", e.ID, err)
+	}
+	// A time that somebody else wrote in another form is as good as none.
+	e.CreatedAt, _ = time.Parse(time.RFC3339, e.Tags[TagCreated])
 	var err error
 	if e.MAC, err = vpc.ParseMAC(aws.ToString(n.MacAddress)); err != nil {
 		return bad(err)
 	}
 	if a := n.Attachment; a != nil {
-		e.AttachmentID = aws.ToString(a.AttachmentId)
+		e.AttachmentID, e.Status = aws.ToString(a.AttachmentId), string(a.Status)
 		e.DeviceIndex = int(aws.ToInt32(a.DeviceIndex))
 		e.CardIndex = int(aws.ToInt32(a.NetworkCardIndex))
+		e.DeleteOnTermination = aws.ToBool(a.DeleteOnTermination)
 	}
 	for _, a := range n.PrivateIpAddresses {
 		addr, err := netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
@@ -188,14 +181,37 @@ func (c *Client) eni(n types.NetworkInterface) (vpc.ENI, error) {
 		}
 	}
 	for _, p := range n.Ipv4Prefixes {
-		prefix, err := netip.ParsePrefix(aws.ToString(p.Ipv4Prefix))
+		prefix, err := parseBlock(aws.ToString(p.Ipv4Prefix))
 		if err != nil {
 			return bad(err)
 		}
-		e.Prefixes = append(e.Prefixes, prefix.Masked())
+		e.Prefixes = append(e.Prefixes, prefix)
 	}
 	for _, g := range n.Groups {
 		e.Groups = append(e.Groups, aws.ToString(g.GroupId))
 	}
 	return e, nil
+}
+
+// parseBlock reads a prefix of an ENI. EC2 has no other size than a /28
+// ("Assign prefixes to network interfaces", Amazon EC2 User Guide), and whoever
+// lists a block's addresses counts on a small one.
+func parseBlock(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, err
+	}
+	if !p.Addr().Is4() || p.Bits() != 28 {
+		return p, fmt.Errorf("prefix %s is no IPv4 /28", s)
+	}
+	return p.Masked(), nil
+}
+
+// tagMap is never nil: EC2 has said what tags there are.
+func tagMap(tags []types.Tag) map[string]string {
+	m := make(map[string]string, len(tags))
+	for _, t := range tags {
+		m[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	return m
 }

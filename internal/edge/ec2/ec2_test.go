@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
@@ -39,7 +39,7 @@ func TestENIs(t *testing.T) {
 				eniXML("eni-2", "subnet-b", attachmentXML("att-2", "attaching", 0, 1), addressesXML),
 				eniXML("eni-9", "subnet-a", attachmentXML("att-9", "detaching", 0, 2), addressesXML)),
 			page("",
-				eniXML("eni-3", "subnet-a", attachmentXML("att-3", "attached", 1, 0), ""), // EFA only
+				eniXML("eni-3", "subnet-six", attachmentXML("att-3", "attached", 1, 0), ""), // EFA only, IPv6
 				eniXML("eni-1", "subnet-a", attachmentXML("att-1", "attached", 0, 0), addressesXML)),
 		},
 		"DescribeSubnets": {{body: subnetsXML}},
@@ -50,16 +50,19 @@ func TestENIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := vpc.ENI{
-		ID: "eni-1", AttachmentID: "att-1", MAC: vpc.MAC{2, 0, 0, 0, 0, 1}, SubnetID: "subnet-a",
+		ID: "eni-1", AttachmentID: "att-1", Status: "attached", DeleteOnTermination: true, Zone: "eu-west-1a", Type: "interface",
+		Tags: map[string]string{TagInstance: "i-1", TagCreated: "2026-01-02T03:04:05Z"}, CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), MAC: vpc.MAC{2, 0, 0, 0, 0, 1}, SubnetID: "subnet-a",
 		Subnet: netip.MustParsePrefix("10.0.1.0/24"), Primary: netip.MustParseAddr("10.0.1.4"), Groups: []string{"sg-1"},
 		Secondary: []netip.Addr{netip.MustParseAddr("10.0.1.10"), netip.MustParseAddr("10.0.1.11")},
 		Prefixes:  []netip.Prefix{netip.MustParsePrefix("10.0.1.32/28")},
 	}
-	second, efa := full, full
-	second.ID, second.AttachmentID, second.DeviceIndex = "eni-2", "att-2", 1
+	second, leaving, efa := full, full, full
+	second.ID, second.AttachmentID, second.DeviceIndex, second.Status = "eni-2", "att-2", 1, "attaching"
 	second.SubnetID, second.Subnet = "subnet-b", netip.MustParsePrefix("10.0.2.0/24")
+	leaving.ID, leaving.AttachmentID, leaving.DeviceIndex, leaving.Status = "eni-9", "att-9", 2, "detaching"
 	efa.ID, efa.AttachmentID, efa.CardIndex, efa.Primary, efa.Secondary, efa.Prefixes = "eni-3", "att-3", 1, netip.Addr{}, nil, nil
-	if d := cmp.Diff([]vpc.ENI{full, second, efa}, got, cmpAddr); d != "" {
+	efa.SubnetID, efa.Subnet = "subnet-six", netip.Prefix{}
+	if d := cmp.Diff([]vpc.ENI{full, second, leaving, efa}, got, cmpAddr); d != "" {
 		t.Errorf("ENIs (-want +got):\n%s", d)
 	}
 	if first := w.calls[0]; first.Get("Filter.1.Name") != "attachment.instance-id" || first.Get("Filter.1.Value.1") != "i-1" {
@@ -88,6 +91,7 @@ func TestBadAnswers(t *testing.T) {
 		{"mac", one(strings.Replace(good, "02:00:00:00:00:01", "02:00", 1)), reply{body: subnetsXML}, "eni-1: EC2 answered: parse mac"},
 		{"address", one(strings.Replace(good, "10.0.1.11", "10.0.1.999", 1)), reply{body: subnetsXML}, "eni-1: EC2 answered: ParseAddr"},
 		{"prefix", one(strings.Replace(good, "10.0.1.32/28", "10.0.1.32", 1)), reply{body: subnetsXML}, "eni-1: EC2 answered: netip.ParsePrefix"},
+		{"large prefix", one(strings.Replace(good, "10.0.1.32/28", "10.0.0.0/8", 1)), reply{body: subnetsXML}, "eni-1: EC2 answered: prefix 10.0.0.0/8 is no"},
 		{"unknown subnet", one(good), reply{body: "<subnetSet/>"}, "eni-1: EC2 does not know its subnet subnet-a"},
 		{"subnet CIDR", one(good), reply{body: strings.Replace(subnetsXML, "10.0.1.0/24", "ten", 1)}, "subnet subnet-a: EC2 answered: netip.ParsePrefix"},
 		{"subnets refused", one(good), refuse(403, "UnauthorizedOperation", "no"), "list the ENIs of i-1: EC2 refused DescribeSubnets"},
@@ -103,167 +107,6 @@ func TestBadAnswers(t *testing.T) {
 			}
 		})
 	}
-	t.Run("assigned address", func(t *testing.T) {
-		w := &wire{answers: map[string][]reply{"AssignPrivateIpAddresses": {{
-			body: "<assignedPrivateIpAddressesSet><item><privateIpAddress>x</privateIpAddress></item></assignedPrivateIpAddressesSet>"}}}}
-		if _, err := w.client(t).AssignAddresses(t.Context(), "eni-1", 1); err == nil || !strings.Contains(err.Error(), "EC2 answered") {
-			t.Errorf("AssignAddresses: %v", err)
-		}
-	})
-	t.Run("created nothing", func(t *testing.T) {
-		w := &wire{answers: map[string][]reply{"CreateNetworkInterface": {{}}}}
-		if _, err := w.client(t).CreateAndAttachENI(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "without the ENI") {
-			t.Errorf("CreateAndAttachENI: %v", err)
-		}
-	})
-}
-
-var spec = Spec{InstanceID: "i-1", SubnetID: "subnet-a", Groups: []string{"sg-1"}, DeviceIndex: 2, Addresses: 3,
-	Tags: map[string]string{"team": "net"}}
-
-// growing answers a whole creation well, apart from what override says.
-func growing(override map[string][]reply) *wire {
-	w := &wire{answers: map[string][]reply{
-		"CreateNetworkInterface":          {{body: "<networkInterface>" + eniXML("eni-1", "subnet-a", "", addressesXML) + "</networkInterface>"}},
-		"DescribeSubnets":                 {{body: subnetsXML}},
-		"AttachNetworkInterface":          {{body: "<attachmentId>att-1</attachmentId>"}},
-		"ModifyNetworkInterfaceAttribute": {{body: "<return>true</return>"}},
-		"DeleteNetworkInterface":          {{body: "<return>true</return>"}},
-	}}
-	for action, replies := range override {
-		w.answers[action] = replies
-	}
-	return w
-}
-
-func TestCreateAndAttachENI(t *testing.T) {
-	w := growing(map[string][]reply{
-		"CreateNetworkInterface": {refuse(503, "RequestLimitExceeded", "slow down"), growing(nil).answers["CreateNetworkInterface"][0]},
-	})
-	c := w.client(t)
-	e, err := c.CreateAndAttachENI(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e.ID != "eni-1" || e.AttachmentID != "att-1" || e.DeviceIndex != 2 || len(e.Secondary) != 2 || !e.Subnet.IsValid() {
-		t.Errorf("ENI %+v", e)
-	}
-	const want = "CreateNetworkInterface CreateNetworkInterface DescribeSubnets AttachNetworkInterface ModifyNetworkInterfaceAttribute"
-	if got := w.actions(); got != want {
-		t.Fatalf("calls %s\nwant  %s", got, want)
-	}
-	first, second := w.calls[0].Get("ClientToken"), w.calls[1].Get("ClientToken")
-	if first == "" || first != second {
-		t.Errorf("client tokens %q and %q: attempts must share one", first, second)
-	}
-	create := w.calls[1]
-	var tags []string
-	for i := range 3 {
-		n := "TagSpecification.1.Tag." + string(rune('1'+i))
-		tags = append(tags, create.Get(n+".Key"))
-	}
-	slices.Sort(tags)
-	if d := cmp.Diff([]string{TagCreated, TagInstance, "team"}, tags); d != "" {
-		t.Errorf("tags (-want +got):\n%s", d)
-	}
-	for param, want := range map[string]string{
-		"Description": "fairway i-1", "SubnetId": "subnet-a", "SecurityGroupId.1": "sg-1", "SecondaryPrivateIpAddressCount": "3",
-	} {
-		if got := create.Get(param); got != want {
-			t.Errorf("%s = %q, want %q", param, got, want)
-		}
-	}
-	attach, modify := w.calls[3], w.calls[4]
-	if attach.Get("DeviceIndex") != "2" || attach.Get("InstanceId") != "i-1" || attach.Has("NetworkCardIndex") {
-		t.Errorf("attach %v", attach)
-	}
-	if modify.Get("Attachment.DeleteOnTermination") != "true" || modify.Get("Attachment.AttachmentId") != "att-1" {
-		t.Errorf("modify %v", modify)
-	}
-	if _, err := c.CreateAndAttachENI(t.Context(), spec); err != nil {
-		t.Fatal(err)
-	}
-	if third := w.calls[5].Get("ClientToken"); third == first {
-		t.Error("another creation has the same client token: EC2 would answer with the first ENI")
-	}
-	if got := len(w.calls); got != 5+3 {
-		t.Errorf("%d calls for the second ENI, want 3", got-5)
-	}
-}
-
-func TestCreateFails(t *testing.T) {
-	unknown := refuse(400, "InvalidNetworkInterfaceID.NotFound", "The networkInterface ID 'eni-1' does not exist")
-	limit := refuse(400, "AttachmentLimitExceeded", "Interface count 4 exceeds the limit for m5.large")
-	cases := []struct {
-		name     string
-		override map[string][]reply
-		is       []error
-		text     string // of the error; none if empty
-		calls    string // after CreateNetworkInterface and DescribeSubnets
-	}{
-		{"not known everywhere yet", map[string][]reply{"AttachNetworkInterface": {unknown, unknown, {body: "<attachmentId>att-1</attachmentId>"}}},
-			nil, "", "AttachNetworkInterface AttachNetworkInterface AttachNetworkInterface ModifyNetworkInterfaceAttribute"},
-		{"attach refused", map[string][]reply{"AttachNetworkInterface": {limit}}, []error{ErrLimit},
-			"attach eni-1 to i-1 as device 2", "AttachNetworkInterface DeleteNetworkInterface"},
-		{"delete refused too", map[string][]reply{
-			"AttachNetworkInterface": {limit}, "DeleteNetworkInterface": {refuse(403, "UnauthorizedOperation", "no")},
-		}, []error{ErrLimit, ErrUnauthorized}, "delete eni-1 again: EC2 refused DeleteNetworkInterface", "AttachNetworkInterface DeleteNetworkInterface"},
-		{"delete must wait too", map[string][]reply{"AttachNetworkInterface": {limit}, "DeleteNetworkInterface": {unknown, {}}},
-			[]error{ErrLimit}, "attach eni-1", "AttachNetworkInterface DeleteNetworkInterface DeleteNetworkInterface"},
-		{"never known", map[string][]reply{"AttachNetworkInterface": {unknown}, "DeleteNetworkInterface": {unknown}}, []error{ErrNotFound},
-			"attach eni-1", strings.Repeat("AttachNetworkInterface ", 6) + strings.TrimSpace(strings.Repeat("DeleteNetworkInterface ", 6))},
-		{"bad answer", map[string][]reply{"CreateNetworkInterface": {{body: "<networkInterface>" +
-			strings.Replace(eniXML("eni-1", "subnet-a", "", ""), "02:00", "zz", 1) + "</networkInterface>"}}}, nil,
-			"parse mac", "DeleteNetworkInterface"},
-	}
-	for _, tc := range cases {
-		t.Run(tc.name, func(t *testing.T) {
-			w := growing(tc.override)
-			e, err := w.client(t).CreateAndAttachENI(t.Context(), spec)
-			if (err == nil) != (tc.text == "") || (err != nil && !strings.Contains(err.Error(), tc.text)) {
-				t.Errorf("error %v, want %q", err, tc.text)
-			}
-			if err != nil && e.ID != "" {
-				t.Errorf("an error, but also ENI %+v", e)
-			}
-			for _, is := range tc.is {
-				if !errors.Is(err, is) {
-					t.Errorf("error %v is not %v", err, is)
-				}
-			}
-			want := "CreateNetworkInterface DescribeSubnets " + tc.calls
-			if got := w.actions(); got != want {
-				t.Errorf("calls %s\nwant  %s", got, want)
-			}
-		})
-	}
-	t.Run("not marked", func(t *testing.T) {
-		w := growing(map[string][]reply{"ModifyNetworkInterfaceAttribute": {refuse(403, "UnauthorizedOperation", "no")}})
-		e, err := w.client(t).CreateAndAttachENI(t.Context(), spec)
-		if !errors.Is(err, ErrNotMarked) || !errors.Is(err, ErrUnauthorized) || e.AttachmentID != "att-1" {
-			t.Errorf("ENI %+v, error %v; want the ENI and ErrNotMarked", e, err)
-		}
-		if strings.Contains(w.actions(), "Delete") {
-			t.Errorf("an attached ENI was deleted: %s", w.actions())
-		}
-	})
-	t.Run("cancelled while EC2 does not know it", func(t *testing.T) {
-		w := growing(map[string][]reply{"AttachNetworkInterface": {unknown}})
-		c := w.client(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		calls := 0
-		err := c.onceKnown(ctx, func() error {
-			calls++
-			cancel()
-			return wrap("AttachNetworkInterface", "attach", &fakeAPIError{"InvalidNetworkInterfaceID.NotFound", "no"})
-		})
-		if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrNotFound) || calls != 1 {
-			t.Errorf("error %v after %d calls, want one call, Canceled and ErrNotFound", err, calls)
-		}
-		if err := c.delete(ctx, "eni-1"); err != nil {
-			t.Errorf("the clean-up must outlive the context: %v", err)
-		}
-	})
 }
 
 func TestClasses(t *testing.T) {
@@ -288,9 +131,15 @@ func TestClasses(t *testing.T) {
 		{400, "NetworkInterfaceLimitExceeded", "no", ErrLimit, "quota"},
 		{400, "InvalidNetworkInterfaceID.NotFound", "The networkInterface ID 'eni-1' does not exist", ErrNotFound, "deleted"},
 		{400, "InvalidSubnetID.NotFound", "no", ErrNotFound, "deleted"},
-		{400, "IncorrectState", "no", nil, ""},
+		{400, "InvalidInstanceType", "The following supplied instance types do not exist: [m99.large]", ErrNotFound, "region"},
+		{400, "IncorrectState", "no", ErrState, "planned anew"},
+		{400, "InvalidNetworkInterface.InUse", "Interface: [eni-1] in use", ErrState, "planned anew"},
+		{400, "InvalidParameterValue", "Instance 'i-1' already has an interface attached at device index '1'.", ErrState, "planned anew"},
+		{400, "InvalidParameterValue", "Network interface 'eni-1' is currently in use.", ErrState, "planned anew"},
+		{400, "InvalidParameterValue", "Some of [10.0.1.4] are not assigned to interface eni-1", ErrState, "planned anew"},
+		{400, "DependencyViolation", "no", nil, ""},
 	}
-	classes := []error{ErrUnauthorized, ErrThrottled, ErrSubnetFull, ErrLimit, ErrNotFound, ErrUnreachable, ErrNotMarked}
+	classes := []error{ErrUnauthorized, ErrThrottled, ErrSubnetFull, ErrLimit, ErrNotFound, ErrState, ErrUnreachable, ErrNotMarked}
 	for _, tc := range cases {
 		t.Run(tc.code+" "+tc.message, func(t *testing.T) {
 			w := &wire{answers: map[string][]reply{"AssignPrivateIpAddresses": {refuse(tc.status, tc.code, tc.message)}}}

@@ -20,6 +20,7 @@ var (
 	ErrSubnetFull   = errors.New("subnet has no free address")
 	ErrLimit        = errors.New("limit reached")
 	ErrNotFound     = errors.New("not found")
+	ErrState        = errors.New("not in the state for it") // what EC2 has is not what the caller believed: ask
 	ErrUnreachable  = errors.New("no answer from EC2")
 )
 
@@ -62,24 +63,31 @@ func (e *Error) Unwrap() []error {
 // wrap makes an Error of what the SDK returned.
 func wrap(action, what string, err error) error {
 	e := &Error{Action: action, What: what, err: err}
-	var api smithy.APIError
-	var credentials *credentialsError
-	var sending *smithyhttp.RequestSendError
 	var response interface{ ServiceRequestID() string }
 	if errors.As(err, &response) {
 		e.RequestID = response.ServiceRequestID()
 	}
+	e.Code, e.Message, e.class = classify(err)
+	return e
+}
+
+// classify reads what the SDK returned. Code and message are EC2's, if it has
+// answered; the class is nil where none fits.
+func classify(err error) (code, message string, class error) {
+	var api smithy.APIError
+	var credentials *credentialsError
+	var sending *smithyhttp.RequestSendError
 	switch {
 	case errors.Is(err, context.Canceled): // the caller's own doing
 	case errors.As(err, &credentials): // first: it may hold any other
-		e.class = ErrUnauthorized
+		class = ErrUnauthorized
 	case errors.As(err, &api):
-		e.Code, e.Message = api.ErrorCode(), api.ErrorMessage()
-		e.class = classOf(e.Code, e.Message)
+		code, message = api.ErrorCode(), api.ErrorMessage()
+		class = classOf(code, message)
 	case errors.As(err, &sending), errors.Is(err, context.DeadlineExceeded):
-		e.class = ErrUnreachable
+		class = ErrUnreachable
 	}
-	return e
+	return code, message, class
 }
 
 // credentialsError is a failure to get credentials. The SDK has no type for it,
@@ -112,13 +120,12 @@ func classOf(code, message string) error {
 	case "AttachmentLimitExceeded", "PrivateIpAddressLimitExceeded", "NetworkInterfaceLimitExceeded",
 		"InvalidInterface.IpAddressLimitExceeded":
 		return ErrLimit
+	case "IncorrectState", "InvalidNetworkInterface.InUse":
+		return ErrState
+	case "InvalidInstanceType":
+		return ErrNotFound
 	case "InvalidParameterValue":
-		// Some paths of EC2 say "There aren't sufficient free Ipv4 addresses
-		// or prefixes" under this code, which means much else too.
-		if strings.Contains(strings.ToLower(message), "sufficient free ipv4") {
-			return ErrSubnetFull
-		}
-		return nil
+		return classOfValue(strings.ToLower(message))
 	}
 	if _, ok := retry.DefaultThrottleErrorCodes[code]; ok {
 		return ErrThrottled
@@ -129,8 +136,22 @@ func classOf(code, message string) error {
 	return nil
 }
 
-// unknownENI reports that EC2 does not know the ENI: just after it was created
-// that is a delay, and no answer.
+// classOfValue sorts what EC2 says under the code InvalidParameterValue, which
+// means much else too.
+func classOfValue(message string) error {
+	switch {
+	case strings.Contains(message, "sufficient free ipv4"): // "There aren't sufficient free Ipv4 addresses or prefixes"
+		return ErrSubnetFull
+	case strings.Contains(message, "already has an interface attached at device index"),
+		strings.Contains(message, "is currently in use"),  // to delete an ENI
+		strings.Contains(message, "are not assigned to "): // to unassign addresses or prefixes
+		return ErrState
+	}
+	return nil
+}
+
+// unknownENI reports that EC2 does not know the ENI: it is gone, or was created just
+// now.
 func unknownENI(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Code == "InvalidNetworkInterfaceID.NotFound"
@@ -162,6 +183,8 @@ func Advice(err error) string {
 		return "the instance type allows no more: use a larger instance type, and see whether somebody else added ENIs or addresses"
 	case errors.Is(e, ErrNotFound):
 		return "it was deleted, or EC2 does not know it everywhere yet; if it lasts, check the region and the id"
+	case errors.Is(e, ErrState):
+		return "EC2 is asked what there is, and it is planned anew; if it lasts, see who else changes the ENIs of this instance"
 	case errors.Is(e, ErrUnreachable):
 		return "check that the node reaches the EC2 endpoint of its region: a NAT gateway or an interface VPC endpoint (com.amazonaws.<region>.ec2), DNS and security groups"
 	}

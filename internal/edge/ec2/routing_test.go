@@ -18,7 +18,7 @@ import (
 // TestRoutingOfASimulatedVPC reads a VPC with a second CIDR, a peering, a prefix
 // list and a subnet with a table of its own, and follows their changes.
 func TestRoutingOfASimulatedVPC(t *testing.T) {
-	r := newRegion(t, "10.0.1.0/24")
+	r := newRegion(t, ec2sim.Config{}, "10.0.1.0/24")
 	ctx, api := t.Context(), r.c.api
 	fatal := func(err error) {
 		t.Helper()

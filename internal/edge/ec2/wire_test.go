@@ -8,11 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/smithy-go"
 )
 
 // wire answers EC2's Query protocol with what the test says, for the answers
@@ -24,7 +22,7 @@ type wire struct {
 }
 
 type reply struct {
-	status int // 0 is 200
+	status int // 0 is 200; -1: the connection ends without an answer
 	body   string
 }
 
@@ -49,6 +47,9 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	if len(answers) > 1 {
 		w.answers[action] = answers[1:]
+	}
+	if answers[0].status < 0 {
+		panic(http.ErrAbortHandler)
 	}
 	if answers[0].status != 0 {
 		rw.WriteHeader(answers[0].status)
@@ -77,35 +78,33 @@ func (w *wire) client(t *testing.T) *Client {
 	return clientAt(srv.URL)
 }
 
-// clientAt is a client whose attempts follow each other without a pause.
+// clientAt is a client of an endpoint. The attempts that the configuration asks for
+// must not count.
 func clientAt(endpoint string) *Client {
-	c := New(aws.Config{
+	return New(aws.Config{
 		Region: "eu-west-1", BaseEndpoint: aws.String(endpoint),
-		Credentials: aws.CredentialsProviderFunc(credentials),
-		Retryer: func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) {
-				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
-			})
-		},
+		Credentials:      aws.CredentialsProviderFunc(credentials),
+		Retryer:          func() aws.Retryer { return retry.NewStandard() },
+		RetryMaxAttempts: 5,
 	})
-	for i := range c.notFoundPauses {
-		c.notFoundPauses[i] = time.Microsecond
-	}
-	return c
 }
 
 const subnetsXML = `<subnetSet><item><subnetId>subnet-a</subnetId><cidrBlock>10.0.1.0/24</cidrBlock></item>
-	<item><subnetId>subnet-b</subnetId><cidrBlock>10.0.2.0/24</cidrBlock></item></subnetSet>`
+	<item><subnetId>subnet-b</subnetId><cidrBlock>10.0.2.0/24</cidrBlock></item>
+	<item><subnetId>subnet-six</subnetId><ipv6Native>true</ipv6Native></item></subnetSet>`
 
 // eniXML is one interface as EC2 describes it.
 func eniXML(id, subnet, attachment, more string) string {
 	return `<networkInterfaceId>` + id + `</networkInterfaceId><subnetId>` + subnet + `</subnetId>
-		<macAddress>02:00:00:00:00:01</macAddress><groupSet><item><groupId>sg-1</groupId></item></groupSet>` + attachment + more
+		<macAddress>02:00:00:00:00:01</macAddress><groupSet><item><groupId>sg-1</groupId></item></groupSet>
+		<availabilityZone>eu-west-1a</availabilityZone><interfaceType>interface</interfaceType>
+		<tagSet><item><key>` + TagInstance + `</key><value>i-1</value></item><item><key>` + TagCreated +
+		`</key><value>2026-01-02T03:04:05Z</value></item></tagSet>` + attachment + more
 }
 
 func attachmentXML(id, status string, card, device int) string {
 	return fmt.Sprintf(`<attachment><attachmentId>%s</attachmentId><status>%s</status><networkCardIndex>%d</networkCardIndex>
-		<deviceIndex>%d</deviceIndex><instanceId>i-1</instanceId></attachment>`, id, status, card, device)
+		<deviceIndex>%d</deviceIndex><instanceId>i-1</instanceId><deleteOnTermination>true</deleteOnTermination></attachment>`, id, status, card, device)
 }
 
 const addressesXML = `<privateIpAddress>10.0.1.4</privateIpAddress><privateIpAddressesSet>
@@ -113,11 +112,3 @@ const addressesXML = `<privateIpAddress>10.0.1.4</privateIpAddress><privateIpAdd
 	<item><privateIpAddress>10.0.1.4</privateIpAddress><primary>true</primary></item>
 	<item><privateIpAddress>10.0.1.11</privateIpAddress><primary>false</primary></item></privateIpAddressesSet>
 	<ipv4PrefixSet><item><ipv4Prefix>10.0.1.32/28</ipv4Prefix></item></ipv4PrefixSet>`
-
-// fakeAPIError is an error of the SDK.
-type fakeAPIError struct{ code, message string }
-
-func (e *fakeAPIError) Error() string                 { return e.code }
-func (e *fakeAPIError) ErrorCode() string             { return e.code }
-func (e *fakeAPIError) ErrorMessage() string          { return e.message }
-func (e *fakeAPIError) ErrorFault() smithy.ErrorFault { return smithy.FaultClient }

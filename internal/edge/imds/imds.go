@@ -1,10 +1,10 @@
 // Package imds reads from the EC2 instance metadata service who this instance
-// is. It is the one source an agent has before it has any other, so its errors
-// say what to check.
+// is and what ENIs it has. It is the one source an agent has before it has any
+// other, so its errors say what to check.
 //
 // Only IMDSv2 is spoken: a token first, never the token-less version 1. An
 // answer is returned whole and checked, or not at all. Each call ends within
-// [Timeout], whatever the service does.
+// [Timeout], or [ENIsTimeout], whatever the service does.
 //
 // A Client is safe for concurrent use.
 package imds

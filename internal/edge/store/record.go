@@ -1,19 +1,30 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"time"
 	"unicode/utf8"
 )
 
-// Version is the version of the records written here. A record of another one
-// is not guessed at.
-const Version = 1
+// The versions of a record:
+//
+//	1    all fields but those below
+//	2    network
+//
+// Forward: a release reads all versions up to its own, for as long as a node may
+// have records of them; testdata has some of each. Back: a record is written in
+// the lowest version that can hold it, so that an older release reads what it
+// could have written itself; [Downgrade] makes such of the rest. A release never
+// guesses at a newer version: the address counts as held, and the error says why.
+// A new field, however optional, makes a new version, since a release that does
+// not know it would drop it with its next Put.
+const (
+	oldestVersion = 1
+	// Version is the newest.
+	Version = 2
+)
 
 // maxRecord bounds a record in bytes. A usual one has about 400; a network
 // namespace path of the longest kind (PATH_MAX, 4096) fits many times over.
@@ -21,14 +32,15 @@ const maxRecord = 64 << 10
 
 // Record says who holds an address, or who held it last.
 type Record struct {
-	Version      int        `json:"version"` // set by Put
+	Version      int        `json:"version"` // as it was read; Put does not look at it
 	Addr         netip.Addr `json:"addr"`
 	ENI          string     `json:"eni"`
 	ContainerID  string     `json:"containerID"`
 	IfName       string     `json:"ifName"`
 	NetNS        string     `json:"netNS,omitempty"`
 	HostVeth     string     `json:"hostVeth,omitempty"`
-	MTU          int        `json:"mtu,omitempty"` // bytes, as the interface was made
+	MTU          int        `json:"mtu,omitempty"`     // bytes, as the interface was made
+	Network      string     `json:"network,omitempty"` // name of the CNI network; version 2
 	PodName      string     `json:"podName,omitempty"`
 	PodNamespace string     `json:"podNamespace,omitempty"`
 	CreatedAt    time.Time  `json:"createdAt,omitzero"`
@@ -51,7 +63,7 @@ func (r Record) check() error {
 		return fmt.Errorf("eni %q, container id %q and interface name %q: none may be empty", r.ENI, r.ContainerID, r.IfName)
 	}
 	// JSON would replace bad bytes, and the record would name someone else.
-	for _, f := range []string{r.ENI, r.ContainerID, r.IfName, r.NetNS, r.HostVeth, r.PodName, r.PodNamespace} {
+	for _, f := range []string{r.ENI, r.ContainerID, r.IfName, r.NetNS, r.HostVeth, r.Network, r.PodName, r.PodNamespace} {
 		if !utf8.ValidString(f) {
 			return fmt.Errorf("field %q: not UTF-8", f)
 		}
@@ -63,8 +75,16 @@ func (r Record) check() error {
 // names cannot mean the same one.
 func canonical(a netip.Addr) bool { return a.IsValid() && a.Zone() == "" && !a.Is4In6() }
 
+// version is the lowest that can hold the record.
+func (r Record) version() int {
+	if r.Network != "" {
+		return 2
+	}
+	return 1
+}
+
 func encode(r Record) ([]byte, error) {
-	r.Version = Version
+	r.Version = r.version()
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -84,25 +104,23 @@ func decode(addr netip.Addr, data []byte) (Record, error) {
 	if len(data) > maxRecord {
 		return Record{}, fmt.Errorf("more than %d bytes", maxRecord)
 	}
-	// The version first, so that a newer record is called that, and not
-	// malformed.
-	var v struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(data, &v); err != nil {
-		return Record{}, fmt.Errorf("torn or not a record: %w", err)
-	}
-	if v.Version != Version {
-		return Record{}, fmt.Errorf("record version %d, this program knows version %d", v.Version, Version)
-	}
-	var r Record
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
+	version, err := versionOf(data)
+	if err != nil {
 		return Record{}, err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Record{}, errors.New("data after the record")
+	if version < oldestVersion || version > Version {
+		err := fmt.Errorf("record version %d, this program knows versions %d to %d", version, oldestVersion, Version)
+		if version > Version {
+			err = fmt.Errorf("%w: a newer fairway-agent wrote it; have that one write records of version %d", err, oldestVersion)
+		}
+		return Record{}, err
+	}
+	var r Record
+	if err := decodeStrictly(data, &r); err != nil {
+		return Record{}, err
+	}
+	if version < r.version() {
+		return Record{}, fmt.Errorf("a field of version %d in a record of version %d", r.version(), version)
 	}
 	if err := r.check(); err != nil {
 		return Record{}, err

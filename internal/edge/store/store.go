@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	lockName  = "lock"
-	tmpPrefix = ".tmp-"
+	lockName    = "lock"
+	leavingName = "leaving"
+	tmpPrefix   = ".tmp-"
 )
 
 var (
@@ -31,6 +32,12 @@ var (
 
 // Store is an open directory of records.
 type Store struct {
+	// Step, if set, is called before each thing that is done to the disk, with
+	// what it is: "write" (a temporary file, its content synced), "link",
+	// "rename", "unlink" or "sync dir". Tests have the program end there. It is
+	// set before the first call, and must not call the Store.
+	Step func(step string)
+
 	path string
 	mu   sync.Mutex
 	dir  *os.File // to sync the names; nil once closed
@@ -77,7 +84,7 @@ func open(path string) (_ *Store, err error) {
 	}
 	err = unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: is a second agent running on this node?", ErrLocked)
+		return nil, fmt.Errorf("%w: an agent runs on this node", ErrLocked)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -135,7 +142,8 @@ type BadRecordsError struct {
 
 func (e *BadRecordsError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d unreadable in %s; their addresses stay unused until the files are repaired or removed:", len(e.Files), e.Dir)
+	fmt.Fprintf(&b, "%d unreadable in %s; their addresses stay unused until the files are repaired, or, where no pod "+
+		"has the address any more, removed with fairway-agent records remove ADDRESS:", len(e.Files), e.Dir)
 	for i, f := range e.Files {
 		if i > 0 {
 			b.WriteString(";")
@@ -173,7 +181,7 @@ func (s *Store) All() ([]Record, error) {
 	var bad []BadFile
 	for _, e := range entries {
 		name := e.Name()
-		if name == lockName || strings.HasPrefix(name, tmpPrefix) {
+		if name == lockName || name == leavingName || strings.HasPrefix(name, tmpPrefix) {
 			continue
 		}
 		addr, err := netip.ParseAddr(name)
@@ -198,21 +206,27 @@ func (s *Store) All() ([]Record, error) {
 	return records, nil
 }
 
-// read reads one file. It never waits: what is not a regular file is refused.
+// read reads one record.
 func (s *Store) read(addr netip.Addr, name string) (Record, error) {
-	f, err := os.OpenFile(filepath.Join(s.path, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return Record{}, err
-	}
-	defer f.Close()
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return Record{}, errors.Join(err, errors.New("not a regular file"))
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	data, err := s.readFile(name, maxRecord)
 	if err != nil {
 		return Record{}, err
 	}
 	return decode(addr, data)
+}
+
+// readFile reads one file, of which one byte more than most can be returned. It
+// never waits: what is not a regular file is refused.
+func (s *Store) readFile(name string, most int64) ([]byte, error) {
+	f, err := os.OpenFile(filepath.Join(s.path, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("not a regular file"))
+	}
+	return io.ReadAll(io.LimitReader(f, most+1))
 }
 
 // Put writes the record of r.Addr. It takes the place of a record of the same
@@ -245,33 +259,65 @@ func (s *Store) put(r Record) error {
 	switch {
 	case absent:
 	case err != nil:
-		return fmt.Errorf("%w by a record that cannot be read: %w", ErrHeld, err)
+		return fmt.Errorf("%w by a record that cannot be read: %w; if no pod has it, fairway-agent records remove %s",
+			ErrHeld, err, r.Addr)
 	case r.SameOwner(old):
 	case old.Held() || !r.Held():
 		return fmt.Errorf("%w by %s/%s", ErrHeld, old.ContainerID, old.IfName)
 	}
 
-	final, tmp := filepath.Join(s.path, name), filepath.Join(s.path, tmpPrefix+name)
-	// The content must be on the disk before the name is: the other way
-	// round a power failure can leave an empty file with a good name.
-	if err := writeSynced(tmp, data); err != nil {
-		return err
+	if !absent {
+		return s.replace(name, data)
 	}
-	if absent {
-		// A link, as it never replaces: should a file have appeared there
-		// after all, the kernel refuses.
-		err = os.Link(tmp, final)
-		if errors.Is(err, fs.ErrExist) {
-			err = fmt.Errorf("%w: %w", ErrHeld, err)
-		}
-		err = errors.Join(err, os.Remove(tmp))
-	} else {
-		err = os.Rename(tmp, final)
-	}
+	tmp, err := s.writeTmp(name, data)
 	if err != nil {
 		return err
 	}
+	// A link, as it never replaces: should a file have appeared there after
+	// all, the kernel refuses.
+	s.step("link")
+	err = os.Link(tmp, filepath.Join(s.path, name))
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%w: %w", ErrHeld, err)
+	}
+	s.step("unlink")
+	if err = errors.Join(err, os.Remove(tmp)); err != nil {
+		return err
+	}
+	return s.sync()
+}
+
+func (s *Store) step(name string) {
+	if s.Step != nil {
+		s.Step(name)
+	}
+}
+
+func (s *Store) sync() error {
+	s.step("sync dir")
 	return s.dir.Sync()
+}
+
+// replace puts a file in the place of one that may be there.
+func (s *Store) replace(name string, data []byte) error {
+	tmp, err := s.writeTmp(name, data)
+	if err != nil {
+		return err
+	}
+	s.step("rename")
+	if err := os.Rename(tmp, filepath.Join(s.path, name)); err != nil {
+		return err
+	}
+	return s.sync()
+}
+
+// writeTmp makes the temporary file of name. The content must be on the disk
+// before the name is: the other way round a power failure can leave an empty file
+// with a good name.
+func (s *Store) writeTmp(name string, data []byte) (string, error) {
+	tmp := filepath.Join(s.path, tmpPrefix+name)
+	s.step("write")
+	return tmp, writeSynced(tmp, data)
 }
 
 // writeSynced makes a new file of data, and leaves none if it fails.
@@ -314,10 +360,16 @@ func (s *Store) remove(addr netip.Addr) error {
 	if !canonical(addr) {
 		return errors.New("not a plain IPv4 or IPv6 address")
 	}
-	err := os.Remove(filepath.Join(s.path, addr.String()))
+	return s.unlink(addr.String())
+}
+
+// unlink removes a file, if it is there.
+func (s *Store) unlink(name string) error {
+	s.step("unlink")
+	err := os.Remove(filepath.Join(s.path, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// Also where it was gone: the call that removed it may have failed here.
-	return s.dir.Sync()
+	return s.sync()
 }

@@ -22,7 +22,7 @@ var (
 
 func record(addr, container string) Record {
 	return Record{
-		Version: Version, Addr: netip.MustParseAddr(addr), ENI: "eni-1", ContainerID: container, IfName: "eth0",
+		Version: 1, Addr: netip.MustParseAddr(addr), ENI: "eni-1", ContainerID: container, IfName: "eth0",
 		NetNS: "/run/netns/" + container, HostVeth: "fw123", PodName: "web-0", PodNamespace: "default", CreatedAt: created,
 	}
 }
@@ -142,8 +142,8 @@ func TestPut(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir)
 		write(t, dir, addr, "{")
-		if err := s.Put(record(addr, "a")); !errors.Is(err, ErrHeld) {
-			t.Errorf("Put: %v, want ErrHeld", err)
+		if err := s.Put(record(addr, "a")); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "records remove "+addr) {
+			t.Errorf("Put: %v, want ErrHeld and the way out", err)
 		}
 		if err := s.Delete(netip.MustParseAddr(addr)); err != nil { // the way out
 			t.Fatal(err)
@@ -187,8 +187,8 @@ func TestPutRefusesBadRecords(t *testing.T) {
 func TestOneOpener(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	if _, err := Open(dir); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
-		t.Errorf("second Open: %v, want ErrLocked and the directory", err)
+	if _, err := Open(dir); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "an agent runs") {
+		t.Errorf("second Open: %v, want ErrLocked, the directory and why", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func TestBadFiles(t *testing.T) {
 	write(t, dir, "10.0.1.2", text[:len(text)/2])
 	write(t, dir, "10.0.1.3", "")
 	write(t, dir, "10.0.1.4", text) // the content of .2
-	write(t, dir, "10.0.1.5", strings.Replace(text, `"version":1`, `"version":2`, 1))
+	write(t, dir, "10.0.1.5", strings.Replace(text, `"version":1`, `"version":3`, 1))
 	write(t, dir, "10.0.1.6", strings.Replace(text, `"eni":`, `"colour":"red","eni":`, 1))
 	write(t, dir, "10.0.1.7", text+"{}")
 	write(t, dir, "10.0.1.8", strings.Repeat(" ", maxRecord+1))
@@ -295,7 +295,8 @@ func TestBadFiles(t *testing.T) {
 	for _, part := range []string{
 		"13 unreadable in " + dir, "10.0.1.10: not a regular file", "10.0.1.11: not a regular file",
 		"10.0.1.12: open", "10.0.1.2: torn", "10.0.1.3: torn", "10.0.1.4: the record is of 10.0.1.2",
-		"10.0.1.5: record version 2, this program knows version 1", `10.0.1.6: json: unknown field "colour"`,
+		"10.0.1.5: record version 3, this program knows versions 1 to 2: a newer fairway-agent wrote it",
+		"fairway-agent records remove ADDRESS", `10.0.1.6: json: unknown field "colour"`,
 		"10.0.1.7: torn", "10.0.1.8: more than 65536 bytes", "2001:DB8::1: the name should be spelled 2001:db8::1",
 		"README: the name is not an address",
 	} {
@@ -337,12 +338,15 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	cooling, err := encode(released(record("10.0.1.9", "a")))
+	named := released(record("10.0.1.9", "a"))
+	named.Network = "pods"
+	cooling, err := encode(named)
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, seed := range []string{string(good), string(cooling), string(good[:50]), "", "{}", "null", `{"version":1}`,
-		`{"version":1,"addr":"10.0.1.9"}`, `{"version":2}`, string(good) + string(good), "[]", "\x00"} {
+		`{"version":1,"addr":"10.0.1.9"}`, `{"version":2}`, `{"version":3}`, `{"version":0}`,
+		strings.Replace(string(cooling), `"version":2`, `"version":1`, 1), string(good) + string(good), "[]", "\x00"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -357,6 +361,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was read cannot be written: %v", err)
 		}
+		r.Version = r.version()
 		back, err := decode(addr, again)
 		if d := cmp.Diff(r, back, cmpAddr); err != nil || d != "" {
 			t.Fatalf("round trip: %v\n%s", err, d)

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package e2e
 
 import (
@@ -7,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/world"
 )
 
@@ -65,7 +68,8 @@ func nodeComesBack(c *cluster) {
 
 // launchedInstanceJoins: without a network plugin it is not ready, and says so.
 func launchedInstanceJoins(c *cluster) {
-	c.run(nil, "ec2", "RunInstances", "ImageId=ami-1", "InstanceType=t3.small", "MinCount=1", "MaxCount=1", "SubnetId=@a")
+	c.run(nil, "ec2", "RunInstances", "ImageId=ami-1", "InstanceType=t3.small", "MinCount=1", "MaxCount=1", "SubnetId=@a",
+		"IamInstanceProfile.Name="+world.AgentRole)
 	c.eventually("the node says what it wants", func() error {
 		var s world.Status
 		if err := json.Unmarshal([]byte(c.run(nil, "status", "-o", "json")), &s); err != nil {
@@ -110,4 +114,29 @@ func controlPlaneComesBack(c *cluster) {
 		return err
 	})
 	eachSeesTheOther(c, c.readyPods("app=web", 2))
+}
+
+// rightsSuffice: nodes have asked EC2 for what they needed, after a reboot also, and
+// none was refused for want of a right. Their role is what docs/iam.md says.
+func rightsSuffice(c *cluster) {
+	var calls []ec2sim.Call
+	if err := json.Unmarshal([]byte(c.run(nil, "calls", "-o", "json")), &calls); err != nil {
+		c.t.Fatal(err)
+	}
+	made := map[string]int{}
+	for _, call := range calls {
+		node, ok := strings.CutPrefix(call.Caller, world.AgentRole+"/")
+		if !ok {
+			continue
+		}
+		made[node]++
+		if call.Code == "UnauthorizedOperation" {
+			c.t.Errorf("%s called %s, which the policies of docs/iam.md do not allow", call.Caller, call.Action)
+		}
+	}
+	for _, name := range []string{"node-a", "node-b"} {
+		if made[c.instance(name).ID] == 0 {
+			c.t.Errorf("%s made no call as %s", name, world.AgentRole)
+		}
+	}
 }

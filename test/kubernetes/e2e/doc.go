@@ -5,4 +5,7 @@
 // start takes most of a quarter of a minute. Addresses, seen sources and answers are
 // compared, never the words of a table. There is no code here but tests; they need
 // root.
+//
+// The tests have the build tag e2e, as they build all of Kubernetes: `make e2e` runs
+// them.
 package e2e

@@ -1,16 +1,18 @@
+//go:build e2e
+
 package e2e
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/test/kubernetes/programs"
+	"github.com/fairway-cni/fairway/test/upstream"
 )
 
 var (
@@ -44,13 +46,7 @@ func runTests(m *testing.M) int {
 // build makes Fairway's programs as `make build` does, and leaves Kubernetes' where
 // `make kubernetes` does, so that either finds what the other has built.
 func build(dir string) error {
-	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir+"/", "./cmd/...")
-	c.Dir = repository
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", c, err, out)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := upstream.Build(repository, dir, "./cmd/..."); err != nil {
 		return err
 	}
 	kept, err := filepath.Abs(filepath.Join(repository, "bin", "kubernetes"))
@@ -61,7 +57,7 @@ func build(dir string) error {
 		return err
 	}
 	err = programs.Build("..", kept, os.Stderr)
-	if errors.Is(err, programs.ErrNoTool) {
+	if errors.Is(err, upstream.ErrNone) {
 		missingTool, err = err, nil // it is the last that is built
 	}
 	return err

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package e2e
 
 import (
@@ -89,6 +91,7 @@ func testCluster(t *testing.T, mode string) {
 		{"a node comes back", nodeComesBack},
 		{"a launched instance joins", launchedInstanceJoins},
 		{"the control plane comes back", controlPlaneComesBack},
+		{"the role's rights suffice", rightsSuffice},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
 			c.t = t

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairway-cni/fairway/test/upstream"
 )
 
 // components are the names that the file of all components is called by.
@@ -34,7 +36,7 @@ const AgnhostImage = "fairway.test/agnhost:1"
 
 // Build makes the directory `to` from the sources below `from`, the directory
 // test/kubernetes of the repository. What takes long is told to progress. Where
-// another process does the same, it waits. The error is an [ErrNoTool] where all is
+// another process does the same, it waits. The error is an [upstream.ErrNone] where all is
 // built but what comes from Debian.
 func Build(from, to string, progress io.Writer) error {
 	to, err := filepath.Abs(to)
@@ -81,17 +83,20 @@ type builder struct {
 	progress io.Writer
 }
 
+// module is the directory of a module of the tree.
+func (b builder) module(name string) string { return filepath.Join(b.from, name) }
+
 func (b builder) part(name string) string { return filepath.Join(b.to, "parts", name) }
 
 func (b builder) own() error {
-	args := []string{"-o", filepath.Join(b.to, "cni") + "/"}
+	var packages []string
 	for _, p := range plugins {
-		args = append(args, pluginsModule+p)
+		packages = append(packages, pluginsModule+p)
 	}
 	return errors.Join(
-		b.goBuild(".", "", args...),
-		b.goBuild(".", "", "-o", filepath.Join(b.to, "runc"), "./runc"),
-		b.goBuild(".", "", "-o", b.part("pause"), "./pause"),
+		upstream.Build(b.from, filepath.Join(b.to, "cni"), packages...),
+		upstream.Build(b.from, filepath.Join(b.to, "runc"), "./runc"),
+		upstream.Build(b.from, b.part("pause"), "./pause"),
 	)
 }
 
@@ -101,11 +106,11 @@ func (b builder) components() error {
 		return err
 	}
 	number := strings.Split(strings.TrimPrefix(version, "v"), ".")
-	var says string
+	says := "-ldflags=-s -w"
 	for name, value := range map[string]string{"gitVersion": version, "gitMajor": number[0], "gitMinor": number[1]} {
 		says += fmt.Sprintf(" -X %s.%s=%s", versionPackage, name, value)
 	}
-	if err := b.goBuild("components", says, "-o", b.part("components"), "."); err != nil {
+	if err := upstream.Build(b.module("components"), b.part("components"), says, "."); err != nil {
 		return err
 	}
 	for _, name := range components {
@@ -113,13 +118,13 @@ func (b builder) components() error {
 			return err
 		}
 	}
-	return b.goBuild("components", "", "-o", b.part("agnhost"), "k8s.io/kubernetes/test/images/agnhost")
+	return upstream.Build(b.module("components"), b.part("agnhost"), "k8s.io/kubernetes/test/images/agnhost")
 }
 
 // version is the one of a dependency that a module of the tree pins, with its "v".
 func (b builder) version(module, dependency string) (string, error) {
 	c := exec.Command("go", "list", "-m", "-f", "{{.Version}}", dependency)
-	c.Dir = filepath.Join(b.from, module)
+	c.Dir = b.module(module)
 	out, err := c.Output()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", c, err)
@@ -136,8 +141,8 @@ func (b builder) containerd() error {
 	if err != nil {
 		return err
 	}
-	return b.goBuild("containerd", " -X "+containerdModule+"/version.Version="+version, "-o", b.to+"/", containerdModule+"/cmd/containerd",
-		containerdModule+"/cmd/containerd-shim-runc-v2", containerdModule+"/cmd/ctr")
+	return upstream.Build(b.module("containerd"), b.to, "-ldflags=-s -w -X "+containerdModule+"/version.Version="+version,
+		containerdModule+"/cmd/containerd", containerdModule+"/cmd/containerd-shim-runc-v2", containerdModule+"/cmd/ctr")
 }
 
 // dns is the manifest of a cluster's DNS.
@@ -146,7 +151,7 @@ func (b builder) containerd() error {
 var dns []byte
 
 func (b builder) coredns() error {
-	if err := b.goBuild("coredns", "", "-o", b.part("coredns"), "."); err != nil {
+	if err := upstream.Build(b.module("coredns"), b.part("coredns"), "."); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(b.to, "manifests", "dns.yaml"), dns, 0o644)
@@ -166,25 +171,14 @@ func (b builder) images() error {
 }
 
 func (b builder) debian() error {
-	runc, err := realRunc()
+	runc, err := upstream.Runc()
 	if err != nil {
 		return err
 	}
 	if err := link(runc, filepath.Join(b.to, "runc.real")); err != nil {
 		return err
 	}
-	return NetfilterTools(b.to)
-}
-
-// goBuild builds packages as a module of the tree names them.
-func (b builder) goBuild(module, linkerFlags string, args ...string) error {
-	c := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w" + linkerFlags}, args...)...)
-	c.Dir = filepath.Join(b.from, module)
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", c, err, out)
-	}
-	return nil
+	return upstream.Netfilter(b.to)
 }
 
 // link makes a symbolic link, or makes an old one lead to the target.
@@ -196,14 +190,4 @@ func link(target, path string) error {
 		return err
 	}
 	return os.Symlink(target, path)
-}
-
-// cache is a directory that outlives a clone of the repository.
-func cache(name string) (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir = filepath.Join(dir, "fairway", name)
-	return dir, os.MkdirAll(dir, 0o755)
 }

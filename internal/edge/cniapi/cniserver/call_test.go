@@ -81,6 +81,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"mtu a fraction", "STATUS", "", head + `,"mtu":1400.5}`, 7, "mtu 1400.5: must be a whole number"},
 		{"mtu too small", "STATUS", "", head + `,"mtu":-1}`, 7, "mtu -1: must be from 576 to 65535"},
 		{"mtu too large", "STATUS", "", head + `,"mtu":70000}`, 7, "mtu 70000"},
+		{"the plugin's log in other letters", "STATUS", "", head + `,"pluginLogfile":"/a"}`, 2, `did you mean "pluginLogFile"?`},
 		{"our key in capitals", "STATUS", "", head + `,"MTU":1400}`, 2, `unsupported key "MTU" with value 1400: did you mean "mtu"?`},
 		{"socket a list", "STATUS", "", head + `,"socket":[` + strings.Repeat("1,", 100) + `1]}`, 7, "...: must be a string"},
 		{"capabilities of a wrong kind", "STATUS", "", head + `,"capabilities":{"a":1}}`, 7, "capabilities"},

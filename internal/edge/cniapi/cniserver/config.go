@@ -32,7 +32,7 @@ type NetConf struct {
 // Our own keys. One that differs from them only in case is a mistake to be
 // told, as it would silently have no effect; all other unknown keys are let be,
 // because runtimes and later specifications add theirs.
-var ownKeys = []string{"mtu", "socket", "spool"}
+var ownKeys = []string{"mtu", "socket", "spool", "pluginLogFile", "pluginLogLevel"}
 
 // An IPv4 host must take 576 bytes (RFC 791, 3.1), and an IPv4 packet has at
 // most 65535.

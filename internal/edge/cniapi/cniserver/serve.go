@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -32,8 +33,8 @@ type Reply struct {
 // for the calls that run, and returns nil; any other return is an error of
 // the listener, after the same wait.
 //
-// The context of a call ends with ctx, and a second before the plugin will have
-// given up waiting. A handler that has begun to change something finishes it
+// The context of a call ends with ctx, when the plugin has gone, and a second
+// before the plugin will have given up waiting. A handler that has begun to change something finishes it
 // (context.WithoutCancel); one that waits, for an address say, stops and says so.
 func Serve(ctx context.Context, ln *net.UnixListener, h func(context.Context, *Call) Reply) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -107,6 +108,7 @@ func serveConn(ctx context.Context, conn *net.UnixConn, h func(context.Context, 
 	_, patience := cniapi.Patience(call.Command)
 	ctx, cancel := context.WithTimeout(ctx, patience-time.Second)
 	defer cancel()
+	defer watchCaller(conn, cancel)()
 	reply := h(ctx, call)
 	if reply.Err != nil {
 		answer(conn, nil, reply.Err)
@@ -117,6 +119,25 @@ func serveConn(ctx context.Context, conn *net.UnixConn, h func(context.Context, 
 		result, cniErr = render(call, reply.Result)
 	}
 	answer(conn, result, cniErr)
+}
+
+// watchCaller ends the call's context when the plugin is gone: killed by a runtime
+// that has given up, say. An ADD that waits for an address must not keep its place
+// for nobody. The plugin sends nothing after its request, so whatever the socket
+// has to say is the end. The result stops the watch; it is over when that returns.
+func watchCaller(conn *net.UnixConn, gone func()) (stop func()) {
+	conn.SetReadDeadline(time.Time{})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			gone()
+		}
+	}()
+	return func() {
+		conn.SetReadDeadline(time.Unix(1, 0)) // long past: it ends the read
+		<-over
+	}
 }
 
 // checkPeer refuses everyone but root: who can hand in a namespace decides which

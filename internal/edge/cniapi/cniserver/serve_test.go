@@ -295,6 +295,23 @@ func TestServeShutdown(t *testing.T) {
 	wantError(t, <-replied, 11, "stopping")
 }
 
+// TestServeCallerGone: a call that waits learns that nobody waits for it.
+func TestServeCallerGone(t *testing.T) {
+	why := make(chan error, 1)
+	client := start(t, func(ctx context.Context, _ *Call) Reply {
+		<-ctx.Done()
+		why <- ctx.Err()
+		return Reply{}
+	})
+	client.Answer = 50 * time.Millisecond // then it closes the connection
+	if _, err := client.Do(cniapi.Request{Command: "STATUS", Config: []byte(conf)}); err == nil {
+		t.Error("the client had an answer, want it to have given up")
+	}
+	if err := <-why; !errors.Is(err, context.Canceled) {
+		t.Errorf("the call's context ended with %v, want canceled, long before its deadline", err)
+	}
+}
+
 func TestServeListenerError(t *testing.T) {
 	ln, err := Listen(filepath.Join(t.TempDir(), "s"))
 	if err != nil {

@@ -1,4 +1,4 @@
-package programs
+package upstream
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ErrNoTool says that a program is neither here nor to be had.
-var ErrNoTool = errors.New("neither the program nor apt-get is on this machine")
+// ErrNone says that a program is neither here nor to be had.
+var ErrNone = errors.New("neither the program nor apt-get is on this machine")
 
 // tools are the packages, by a program that shows that the machine has one, and
 // what of it becomes a program of instances: name -> file and first argument.
@@ -25,9 +25,9 @@ var tools = []struct {
 	{"nft", "nftables", map[string]string{"nft": "nft"}},
 }
 
-// NetfilterTools puts iptables and nft into a directory, where the machine has none
-// of its own. The error is an [ErrNoTool] where they are not to be had.
-func NetfilterTools(to string) error {
+// Netfilter puts iptables and nft into a directory of programs, where the machine
+// has none of its own. [ErrNone]: they cannot be had.
+func Netfilter(into string) error {
 	for _, tool := range tools {
 		if works(tool.program) {
 			continue
@@ -43,7 +43,7 @@ func NetfilterTools(to string) error {
 		for name, command := range tool.commands {
 			script := fmt.Sprintf("#!/bin/sh\nLD_LIBRARY_PATH=%s XTABLES_LIBDIR=%s exec %s \"$@\"\n",
 				strings.Join(libraries, ":"), filepath.Join(strings.Join(libraries, ""), "xtables"), filepath.Join(root, "usr/sbin", command))
-			if err := os.WriteFile(filepath.Join(to, name), []byte(script), 0o755); err != nil {
+			if err := os.WriteFile(filepath.Join(into, name), []byte(script), 0o755); err != nil {
 				return err
 			}
 		}
@@ -51,14 +51,10 @@ func NetfilterTools(to string) error {
 	return nil
 }
 
-// works says whether the machine has a program. One that is there and does not run
-// is none.
-func works(program string) bool { return exec.Command(program, "--version").Run() == nil }
-
-// realRunc is the machine's own runc, or Debian's. One that is built here would
-// need libseccomp's headers: without them it refuses the profile that every pod's
-// first container has.
-func realRunc() (string, error) {
+// Runc is the path of the machine's own runc, or of Debian's. One that is built here
+// would need libseccomp's headers: without them it refuses the profile that every
+// pod's first container has. [ErrNone]: it cannot be had.
+func Runc() (string, error) {
 	if works("runc") {
 		return exec.LookPath("runc")
 	}
@@ -69,12 +65,16 @@ func realRunc() (string, error) {
 	return filepath.Join(root, "usr/sbin/runc"), nil
 }
 
+// works says whether the machine has a program. One that is there and does not run
+// is none.
+func works(program string) bool { return exec.Command(program, "--version").Run() == nil }
+
 // unpacked gives a directory with the files of a Debian package, and of those
 // that it depends on and the machine has not. Nothing is installed.
 func unpacked(pkg string) (string, error) {
 	for _, program := range []string{"apt-get", "apt-cache", "dpkg-deb", "dpkg-query"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w: %w", ErrNoTool, err)
+			return "", fmt.Errorf("%w: %w", ErrNone, err)
 		}
 	}
 	dir, err := cache("debian")

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-cni/fairway/internal/core/path"
+	"github.com/fairway-cni/fairway/internal/core/path/example"
+	"github.com/fairway-cni/fairway/internal/core/path/render"
+)
+
+// exitStatus is an error with a status of its own. text is empty where all has
+// been said.
+type exitStatus struct {
+	status int
+	err    error
+}
+
+func (e exitStatus) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e exitStatus) Unwrap() error { return e.err }
+
+// The statuses of path: scripts branch on them.
+const (
+	pathNotDelivered = 1
+	pathUnsure       = 2
+	pathUsage        = 3
+)
+
+func pathUsageError(err error) error { return exitStatus{pathUsage, err} }
+
+// pathOptions are path's flags.
+type pathOptions struct {
+	example, file string
+	proto, output string
+	theme         string
+	size, mend    int
+	whatIf        []string
+	assert        string
+	all           bool
+	width         int
+}
+
+func pathCommand() *cobra.Command {
+	var o pathOptions
+	cmd := &cobra.Command{
+		Use:   "path [FROM TO]",
+		Short: "Explain the way of a packet and of its reply, each hop with what decided it",
+		Long: `Follow a packet through the pod's namespace, the node's kernel and the VPC to the
+other side, and the reply back, by what is known of them: nothing is sent. Behind
+a drop the walk goes on as if the packet had passed, so that every fault is found;
+a mend is shown when a replay in the mended world proves it.
+
+FROM and TO are a pod (default/sleep), a Service (svc/default/web), a node
+(node:node-a1), an ENI's ID, an address or "internet". A cluster or VPC and a
+colon before it tell two of one name apart; TO may end in a port. An example has
+a probe of its own.
+
+What is not known, and what is not modelled, is a hop that says so.
+
+Exit status: 0 delivered both ways, 1 not delivered, 2 cannot tell, 3 wrong usage
+or no world.`,
+		Example: `  fairway path --example seed003
+  fairway path --example seed003 --with-mend 1
+  fairway path --example seed003 --what-if 'node-a1: sysctl net.ipv4.conf.eth1.rp_filter=2'
+  fairway path -b world.json b:default/sleep a:default/httpbin:80 -o json
+  fairway path --example seed003 -o svg > seed003.svg
+  fairway path -b world.json --all`,
+		RunE: func(cmd *cobra.Command, args []string) error { return runPath(cmd.OutOrStdout(), o, args) },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return pathUsageError(err) })
+	f := cmd.Flags()
+	worldFlags(cmd, &o)
+	f.StringVar(&o.proto, "proto", "tcp", "tcp, udp or icmp")
+	f.IntVar(&o.size, "size", path.SYN, "bytes of the packet, the IP header included; it must not be fragmented")
+	f.StringVarP(&o.output, "output", "o", "text", "text, json, svg or mermaid")
+	f.StringVar(&o.theme, "theme", "auto", "of -o svg: auto, light or dark")
+	f.StringArrayVar(&o.whatIf, "what-if", nil, "a change of the world before the packet is followed, as `TARGET: CHANGE`; may be given again")
+	f.IntVar(&o.mend, "with-mend", 0, "follow the packet in the world that has the Nth mend of the answer")
+	f.StringVar(&o.assert, "assert", "", "say nothing but a line, and exit 0 if the verdict is this one: delivered, dropped or \"cannot tell\"")
+	f.BoolVar(&o.all, "all", false, "every class of pods to every other, to the nodes and to the internet")
+	f.IntVar(&o.width, "width", 0, "columns to fold at; 0: COLUMNS, or not at all")
+	cmd.AddCommand(pathDiffCommand())
+	return cmd
+}
+
+func worldFlags(cmd *cobra.Command, o *pathOptions) {
+	cmd.Flags().StringVar(&o.example, "example", "", "a built-in world: "+strings.Join(example.Names(), ", "))
+	cmd.Flags().StringVarP(&o.file, "bundle", "b", "", "a world's JSON, from `FILE`")
+}
+
+// load reads the world that the flags name; from and to are the example's probe.
+func (o *pathOptions) load() (w *path.World, from, to, source string, err error) {
+	switch {
+	case (o.example == "") == (o.file == ""):
+		return nil, "", "", "", errors.New("choose a world: --example NAME, or -b FILE")
+	case o.example != "":
+		e, w, err := example.Load(o.example)
+		return w, e.From, e.To, "--example " + o.example, err
+	}
+	w, err = readWorld(o.file)
+	return w, "", "", "-b " + o.file, err
+}
+
+func readWorld(file string) (*path.World, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	w, err := path.ParseWorld(b)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	return w, nil
+}
+
+func (o *pathOptions) validate(args []string) error {
+	switch {
+	case len(args) != 0 && len(args) != 2:
+		return errors.New("want FROM and TO; see fairway path --help")
+	case !slices.Contains([]string{"text", "json", "svg", "mermaid"}, o.output):
+		return fmt.Errorf("--output %q: must be text, json, svg or mermaid", o.output)
+	case !slices.Contains([]render.Theme{render.Auto, render.Light, render.Dark}, render.Theme(o.theme)):
+		return fmt.Errorf("--theme %q: must be auto, light or dark", o.theme)
+	case o.all && o.output != "text" && o.output != "json":
+		return fmt.Errorf("--all --output %s: must be text or json", o.output)
+	case o.assert != "" && o.assert != string(path.Arrived) && o.assert != string(path.Dropped) && o.assert != string(path.Unsure):
+		return fmt.Errorf("--assert %q: must be delivered, dropped or \"cannot tell\"", o.assert)
+	case o.size < 28 || o.size > 65535:
+		return fmt.Errorf("--size %d: must be from 28 to 65535", o.size)
+	case o.mend < 0:
+		return fmt.Errorf("--with-mend %d: must be the number of a mend, from 1", o.mend)
+	case o.all && (len(args) > 0 || o.assert != "" || o.mend > 0):
+		return errors.New("--all takes no FROM and TO, no --assert and no --with-mend")
+	}
+	return nil
+}
+
+func runPath(out io.Writer, o pathOptions, args []string) error {
+	if err := o.validate(args); err != nil {
+		return pathUsageError(err)
+	}
+	w, from, to, source, err := o.load()
+	if err != nil {
+		return pathUsageError(err)
+	}
+	if w, err = withEdits(w, o.whatIf); err != nil {
+		return pathUsageError(fmt.Errorf("--what-if %w", err))
+	}
+	if o.all {
+		return runAll(out, w, o)
+	}
+	if len(args) == 2 {
+		from, to = args[0], args[1]
+	}
+	if from == "" {
+		return pathUsageError(errors.New("want FROM and TO; see fairway path --help"))
+	}
+	r, err := explain(w, path.Probe{From: from, To: to, Proto: path.Proto(o.proto), Size: o.size}, o.mend)
+	if err != nil {
+		return pathUsageError(err)
+	}
+	r.Taken, r.Command = w.Taken, again(source, from, to)
+	if o.assert != "" {
+		return assertVerdict(out, r, o.assert)
+	}
+	if err := writeReport(out, r, o); err != nil {
+		return err
+	}
+	return statusOf(r.Answer.Verdict)
+}
+
+// again is how to see the same again.
+func again(source, from, to string) string {
+	return "fairway path " + source + " " + from + " " + to
+}
+
+func withEdits(w *path.World, texts []string) (*path.World, error) {
+	var edits []path.Edit
+	for _, s := range texts {
+		e, err := path.ParseEdit(s)
+		if err != nil {
+			return nil, err
+		}
+		edits = append(edits, e)
+	}
+	return w.With(edits...)
+}
+
+// explain answers, and if a mend is asked for, answers again in its world.
+func explain(w *path.World, p path.Probe, mend int) (render.Report, error) {
+	for {
+		t := path.NewTracer(w)
+		a, err := t.Trace(p)
+		if err != nil {
+			return render.Report{}, err
+		}
+		d, err := t.Diagnose(a)
+		if err != nil || mend == 0 {
+			return render.Report{Answer: a, Diagnosis: d}, err
+		}
+		if mend > len(d.Mends) {
+			return render.Report{}, fmt.Errorf("--with-mend %d: the answer has %d", mend, len(d.Mends))
+		}
+		if w, err = w.With(d.Mends[mend-1].Edits...); err != nil {
+			return render.Report{}, err
+		}
+		mend = 0
+	}
+}
+
+func writeReport(out io.Writer, r render.Report, o pathOptions) error {
+	text := ""
+	switch o.output {
+	case "json":
+		b, err := render.JSON(r)
+		if err != nil {
+			return err
+		}
+		text = string(b)
+	case "svg":
+		text = render.SVG(r, render.Theme(o.theme))
+	case "mermaid":
+		text = render.Mermaid(r)
+	default:
+		text = render.Text(r, style(out, o.width))
+	}
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+// style folds at the terminal's width and colours what a terminal shows.
+func style(out io.Writer, width int) render.Style {
+	s := render.Style{Width: width}
+	if width == 0 {
+		s.Width, _ = strconv.Atoi(os.Getenv("COLUMNS"))
+	}
+	if f, ok := out.(*os.File); ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
+		info, err := f.Stat()
+		s.Colour = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return s
+}
+
+func statusOf(v path.Verdict) error {
+	switch v {
+	case path.Arrived:
+		return nil
+	case path.Dropped:
+		return exitStatus{status: pathNotDelivered}
+	}
+	return exitStatus{status: pathUnsure}
+}
+
+func assertVerdict(out io.Writer, r render.Report, want string) error {
+	fmt.Fprintf(out, "%s -> %s: %s\n", r.Answer.Probe.From, r.Answer.Probe.To, render.Sentence(r.Answer))
+	switch {
+	case string(r.Answer.Verdict) == want:
+		return nil
+	case r.Answer.Verdict == path.Unsure:
+		return exitStatus{pathUnsure, fmt.Errorf("cannot tell, want %s", want)}
+	}
+	return exitStatus{pathNotDelivered, fmt.Errorf("%s, want %s", r.Answer.Verdict, want)}
+}

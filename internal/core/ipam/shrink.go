@@ -1,0 +1,169 @@
+package ipam
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/fairway-cni/fairway/internal/core/vpc"
+)
+
+// shrink gives back what is not wanted: what nobody uses, what does not rest, and
+// what has been free for ReturnAfter. Nothing is given back while somebody waits,
+// as it could be what he gets, or takes the turn of the call that he needs; nor
+// while EC2 does not answer, as then what seems to be free may be a lie.
+//
+// Whole ENIs come before addresses. The sums count only what is sure, so that
+// what is left satisfies the next plan: it asks for nothing.
+func (p *planner) shrink() {
+	if p.s.Waiting > 0 || p.s.Offline {
+		return
+	}
+	spare := p.l.own - p.wanted()
+	accounts := byEmptiness(p.l.accounts)
+	for _, a := range accounts {
+		if n, ok := p.removable(a); ok && (spare >= n || p.over()) {
+			spare -= n
+			p.l.places++
+			p.do(Change{Kind: DetachENI, ENI: a.ID, AttachmentID: a.AttachmentID, Why: p.whyDetach()})
+		}
+	}
+	if p.returnsUnits() {
+		p.returnOwn(accounts, spare)
+	}
+	p.returnOther(accounts, spare)
+	p.remove()
+}
+
+// over reports whether the instance has more ENIs than it may: MAX_ENI was
+// lowered.
+func (p *planner) over() bool { return p.l.places < 0 }
+
+// removable reports whether an ENI can be detached, and the own units that it has.
+func (p *planner) removable(a account) (own int, ok bool) {
+	switch {
+	case isPrimary(a.ENI), !madeHere(a.ENI), a.going, a.busy, p.l.touched[a.ID], a.AttachmentID == "",
+		a.Status != "" && a.Status != "attached":
+		return 0, false
+	case p.l.missed[a.ID]:
+		// A pod's address is said to have gone from it. Should that be wrong, or
+		// be mended, the pod has its network again; so it stays as long as the pod.
+		return 0, false
+	case !a.CreatedAt.IsZero() && !p.l.ripe(a.CreatedAt, p.t, p.now):
+		return 0, false
+	}
+	for _, u := range a.units {
+		if u.held+u.leaving+u.coming > 0 || !p.l.ripe(u.since, p.t, p.now) {
+			return 0, false
+		}
+		if a.serves && p.l.isOwn(u) {
+			own += p.l.sure(u)
+		}
+	}
+	return own, !p.blocked(DetachENI, a.ID, "")
+}
+
+func (p *planner) whyDetach() string {
+	return fmt.Sprintf("no pod has been on it for %s; %s", p.t.ReturnAfter, p.why)
+}
+
+// returnsUnits reports whether own units are given back one by one. Where ENIs
+// are counted they are not, but for more than MaxPods pods can use: an ENI comes
+// with all its addresses.
+func (p *planner) returnsUnits() bool {
+	if p.t.byIP() || p.l.prefixes {
+		return true
+	}
+	limit, ok := p.l.limit(p.s)
+	return ok && p.wanted() == limit
+}
+
+// returnOwn gives back up to spare own units.
+func (p *planner) returnOwn(accounts []account, spare int) {
+	for _, a := range accounts {
+		if spare <= 0 {
+			return
+		}
+		if a.serves {
+			spare -= p.giveBack(a, spare, func(u unit) bool { return u.isPrefix() == p.l.prefixes }, "not wanted any more")
+		}
+	}
+}
+
+// returnOther gives back units of the kind that is not asked for, once there is
+// enough of the other: all of them; as many as there must be room for where the
+// limits leave none. In custom networking the primary ENI keeps none at all.
+func (p *planner) returnOther(accounts []account, spare int) {
+	room := p.short
+	for _, a := range accounts {
+		switch {
+		case !a.serves:
+			p.giveBack(a, len(a.units), func(unit) bool { return true }, "pods get no addresses of the primary ENI")
+		case spare >= 0:
+			p.giveBack(a, len(a.units), p.isOther, p.whyOther())
+		case p.full && room > 0 && !p.blocked(p.kind(), a.ID, a.SubnetID, ""):
+			room -= p.giveBack(a, room, p.isOther, p.whyOther())
+		}
+	}
+}
+
+func (p *planner) isOther(u unit) bool { return u.isPrefix() != p.l.prefixes }
+
+func (p *planner) whyOther() string {
+	if p.l.prefixes {
+		return "prefixes take the place of single addresses"
+	}
+	return "single addresses take the place of prefixes"
+}
+
+// giveBack plans to return up to most units of an ENI, in one call, and returns
+// how many. Those that would be given out last go first.
+func (p *planner) giveBack(a account, most int, which func(unit) bool, why string) int {
+	if now := p.account(a.ID); now.going || now.busy || p.l.touched[a.ID] {
+		return 0
+	}
+	var addrs []netip.Addr
+	var prefixes []netip.Prefix
+	units := slices.Clone(a.units)
+	slices.SortFunc(units, func(a, b unit) int {
+		return cmp.Or(b.since.Compare(a.since), b.addr.Compare(a.addr), comparePrefix(b.prefix, a.prefix))
+	})
+	for _, u := range units {
+		idle := u.free > 0 && u.held+u.leaving+u.coming+u.stale == 0
+		if !idle || !which(u) || len(addrs)+len(prefixes) >= most || !p.l.ripe(u.since, p.t, p.now) {
+			continue
+		}
+		if u.isPrefix() {
+			prefixes = append(prefixes, u.prefix)
+		} else {
+			addrs = append(addrs, u.addr)
+		}
+	}
+	if n := len(addrs); n > 0 && !p.blocked(UnassignAddresses, a.ID, "") {
+		p.do(Change{Kind: UnassignAddresses, ENI: a.ID, Addrs: addrs, Why: why})
+		return n
+	}
+	if n := len(prefixes); n > 0 && !p.blocked(UnassignPrefixes, a.ID, "") {
+		p.do(Change{Kind: UnassignPrefixes, ENI: a.ID, Prefixes: prefixes, Why: why})
+		return n
+	}
+	return 0
+}
+
+// remove deletes ENIs of this node that are left over and not wanted. One that is
+// new may be somebody else's who is about to attach it: an agent that is ending.
+func (p *planner) remove() {
+	for _, e := range p.s.Detached {
+		if p.l.touched[e.ID] || p.l.attaching[e.ID] || !idle(e) {
+			continue
+		}
+		if !e.CreatedAt.IsZero() && !p.l.ripe(e.CreatedAt, p.t, p.now) || p.blocked(DeleteENI, e.ID, "") {
+			continue
+		}
+		p.do(Change{Kind: DeleteENI, ENI: e.ID, Why: "it is attached to nothing, and not wanted"})
+	}
+}
+
+// idle reports whether the ENI is attached to nothing, and not just coming off.
+func idle(e vpc.ENI) bool { return e.Status == "" || e.Status == "available" }

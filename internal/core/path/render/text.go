@@ -1,0 +1,211 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fairway-cni/fairway/internal/core/path"
+)
+
+// Style is how text is written.
+type Style struct {
+	Width  int  // columns to fold at; 0: as long as it is
+	Colour bool // escape sequences of a terminal
+}
+
+// The least widths of the columns: those of the documentation.
+const (
+	whereWidth   = 13
+	decidedWidth = 57
+	numberWidth  = 4
+	leastDecided = 24
+)
+
+// Text is the report for a terminal. The verdict comes first; a flow that is
+// delivered both ways by the same places has one line for both ways.
+func Text(r Report, s Style) string {
+	var b strings.Builder
+	all := rows(r.Answer)
+	for i, l := range foldIf(sentence(r.Answer, all)+"   (predicted)", s.Width) {
+		b.WriteString(strings.Repeat("  ", min(i, 1)) + s.paint(l, r.Answer.Verdict) + "\n")
+	}
+	if pairs, ok := paired(r.Answer); ok {
+		s.pairs(&b, pairs)
+	} else {
+		s.rows(&b, all)
+	}
+	s.footer(&b, r, all)
+	return b.String()
+}
+
+func (s Style) paint(text string, v path.Verdict) string {
+	colour := map[path.Verdict]string{path.Dropped: "31", path.Drop: "31", path.Arrived: "32", path.Unsure: "33", path.Blind: "33"}[v]
+	if !s.Colour || colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (s Style) rows(b *strings.Builder, all []row) {
+	lines := make([]line, 0, len(all))
+	for _, r := range all {
+		result := r.result
+		switch r.verdict {
+		case path.Drop:
+			result = "DROP " + string(r.code)
+		case path.Blind:
+			result = "? " + string(r.code)
+		}
+		lines = append(lines, line{r.where.String(), r.decided, []string{result}, r.verdict})
+	}
+	t := s.table([]string{"RESULT"}, "DECIDED BY", lines)
+	t.head(b)
+	for i, r := range all {
+		t.line(b, r.number, lines[i])
+		if r.verdict == path.Drop && i+1 < len(all) {
+			fmt.Fprintf(b, " -  if hop %d passed:\n", r.number)
+		}
+	}
+}
+
+// line is one line of a table.
+type line struct {
+	where, decided string
+	results        []string
+	verdict        path.Verdict
+}
+
+type table struct {
+	s              Style
+	title          string
+	where, decided int
+	columns        []string
+}
+
+func (s Style) table(columns []string, title string, lines []line) table {
+	t := table{s: s, title: title, where: whereWidth, decided: decidedWidth, columns: columns}
+	results := 0
+	for _, l := range lines {
+		t.where = max(t.where, len(l.where)+2)
+		t.decided = max(t.decided, len(l.decided)+2)
+		results = max(results, len(strings.Join(l.results, "          ")))
+	}
+	if s.Width > 0 {
+		room := s.Width - numberWidth - t.where - max(results, len(columns)*10)
+		t.decided = min(t.decided, max(room, leastDecided))
+	}
+	return t
+}
+
+func (t table) head(b *strings.Builder) {
+	fmt.Fprintf(b, " #  %-*s%-*s%s\n", t.where, "WHERE", t.decided, t.title, columns(t.columns))
+}
+
+// columns sets all but the last in ten columns.
+func columns(results []string) string {
+	var b strings.Builder
+	for i, r := range results {
+		if i+1 < len(results) {
+			fmt.Fprintf(&b, "%-10s", r)
+		} else {
+			b.WriteString(r)
+		}
+	}
+	return b.String()
+}
+
+func (t table) line(b *strings.Builder, number int, l line) {
+	parts := fold(l.decided, t.decided-2)
+	text := fmt.Sprintf("%2d  %-*s%-*s%s", number, t.where, l.where, t.decided, parts[0], t.s.paint(columns(l.results), l.verdict))
+	b.WriteString(strings.TrimRight(text, " ") + "\n")
+	for _, p := range parts[1:] {
+		fmt.Fprintf(b, "%*s%s\n", numberWidth+t.where, "", p)
+	}
+}
+
+// fold breaks a text at blanks into lines of at most n columns; a word that is
+// longer has a line of its own.
+func fold(text string, n int) []string {
+	var out []string
+	cur := ""
+	for _, w := range strings.Fields(text) {
+		switch {
+		case cur == "":
+			cur = w
+		case len(cur)+1+len(w) <= n:
+			cur += " " + w
+		default:
+			out = append(out, cur)
+			cur = w
+		}
+	}
+	return append(out, cur)
+}
+
+func (s Style) footer(b *strings.Builder, r Report, all []row) {
+	a, d := r.Answer, r.Diagnosis
+	say := func(word, text string) {
+		width := 0
+		if s.Width > 0 {
+			width = s.Width - 7
+		}
+		for i, l := range foldIf(text, width) {
+			if i > 0 {
+				word = ""
+			}
+			fmt.Fprintf(b, "%-7s%s\n", word, l)
+		}
+	}
+	if d.Cause != "" {
+		say("CAUSE", d.Cause)
+	}
+	for _, l := range d.Seen {
+		if strings.ContainsAny(strings.Split(l, " on ")[0][len("nstat "):], " ") {
+			say("SEEN", l)
+		} else {
+			say("LOOK", l)
+		}
+	}
+	if d.Scope != nil {
+		say("SCOPE", d.Scope.String())
+	}
+	if a.Outcomes > 1 && a.Failing > 0 {
+		say("SCOPE", fmt.Sprintf("%d of %d choices that are made at random, such as a Service's pod", a.Failing, a.Outcomes))
+	}
+	for _, m := range d.Mends {
+		say("MEND", m.Words+"    replay: "+strings.ToUpper(string(m.Verdict)))
+		if m.Lasting != "" {
+			say("", "lasting: "+m.Lasting)
+		}
+	}
+	if a.Verdict == path.Dropped && len(d.Mends) == 0 {
+		say("MEND", "none that a replay proves; fairway explain "+string(a.Hops[a.Faults()[0]].Code))
+	}
+	for _, m := range d.Not {
+		say("NOT", m.Words+": "+outcome(m, a, all))
+	}
+	for _, c := range a.Cost {
+		if a.Verdict == path.Arrived {
+			say("COST", c)
+		}
+	}
+}
+
+func foldIf(text string, width int) []string {
+	if width <= 0 || len(text) <= width {
+		return []string{text}
+	}
+	return fold(text, width-2) // room for what follows to be set in
+}
+
+func outcome(m path.Mend, a *path.Answer, all []row) string {
+	switch {
+	case m.Verdict == path.Unsure:
+		return "cannot tell"
+	case m.Moved < 0:
+		return "dropped all the same"
+	case m.Moved == a.Faults()[0]:
+		return "the same drop"
+	}
+	return fmt.Sprintf("drop moves to hop %d", numberOf(all, m.Moved))
+}
