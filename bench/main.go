@@ -26,6 +26,7 @@ import (
 
 	"github.com/fairway-cni/fairway/bench/add"
 	"github.com/fairway-cni/fairway/bench/apply"
+	"github.com/fairway-cni/fairway/bench/burst"
 	"github.com/fairway-cni/fairway/bench/ec2"
 	"github.com/fairway-cni/fairway/bench/fabric"
 	"github.com/fairway-cni/fairway/bench/packet"
@@ -96,6 +97,17 @@ var benches = []bench{{
 		}
 		return f.Report(), f.WriteTable(os.Stdout)
 	},
+}, {
+	name: "burst", what: "27 pods at once on a node without addresses, 60 with prefixes, beside EC2's own calls; idle calls, memory; takes seven minutes",
+	packages: burst.Packages,
+	run: func(ctx context.Context, p place) (result.Report, error) {
+		f, err := burst.Run(ctx, burst.Env{Program: p.program, Argv: []string{insideWord, "burst"}, BinDir: p.bin, Progress: os.Stderr}, os.Stdout)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
+	inside: func(ctx context.Context, arg string) error { return burst.Inside(ctx, arg, os.Stdout) },
 }}
 
 // insideWord is the argument by which a bench calls its own other half.

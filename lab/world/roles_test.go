@@ -74,7 +74,7 @@ func TestAgentRole(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg := w.cloud()
-		if cfg.Devices = false; cfg.IAM != (ec2 == "") || len(cfg.Roles[AgentRole]) != 2 {
+		if cfg.Devices = false; cfg.IAM != (ec2 == "") || len(cfg.Roles[AgentRole]) != len(agentPolicies()) {
 			t.Errorf("%q: EC2 is made with %+v", ec2, cfg)
 		}
 		c := ec2sim.New(cfg)
