@@ -4,26 +4,32 @@ export CGO_ENABLED := 0
 BUILD := go build -trimpath -ldflags='-s -w'
 B ?=
 
-.PHONY: build demo test lint bench clean
+.PHONY: build kubernetes demo test e2e lint bench clean
 
 build: ## the programs, in bin/
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
 
+kubernetes: ## what `fairway-lab up --kubernetes` runs, in bin/kubernetes; minutes the first time
+	cd test/kubernetes && go run ./build ../../bin/kubernetes
+
 demo: build ## two nodes, 28 pods, every flow between them; KEEP=1 leaves the lab up
 	@bin/fairway-lab demo $(if $(KEEP),--keep)
 
-test: build ## everything, on the real kernel; needs root
+test: build ## everything but e2e, on the real kernel; needs root
 	@bin/fairway-lab check
 	go test ./...
 	cd test/kubernetes && go test ./...
 	cd test/vpccni && go test ./...
 
+e2e: build kubernetes ## a real Kubernetes in the lab; needs root
+	cd test/kubernetes && go test -count=1 -tags e2e ./e2e
+
 lint: ## vet, staticcheck, formatting, and the other architecture
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
-	cd test/kubernetes && go vet ./...
+	cd test/kubernetes && go vet -tags e2e ./...
 	cd test/vpccni && go vet ./...
 	GOARCH=arm64 go build ./...
 

@@ -44,7 +44,7 @@ Prints instances, ENIs, pods and the matrix. Fails if any flow fails.`,
 
 func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err error) {
 	fmt.Fprintf(o.Stdout, "Starting lab %s: a VPC, two zones, two m5.large with fairway-agent.\n", w.Name)
-	if err := o.startDetached(ctx, w, ""); err != nil {
+	if err := o.startDetached(ctx, w); err != nil {
 		return err
 	}
 	defer func() {

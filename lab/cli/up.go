@@ -40,30 +40,45 @@ const (
 func upCommand(o *options) *cobra.Command {
 	var file string
 	var detach, child bool
+	var cluster clusterFlags
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a lab",
 		Long: `Start a lab from a world file, and keep it until Ctrl-C or fairway-lab down.
-Without a file it is one VPC with two subnets in two zones and two m5.large.`,
-		Example: `  fairway-lab up -f world.yaml --detach`,
-		Args:    arguments(cobra.NoArgs),
+Without a file it is one VPC with two subnets in two zones and two m5.large.
+
+With --kubernetes every instance but those of --outside becomes a node of a
+Kubernetes cluster, whose control plane is the instance control-plane; the world
+gets one where it has none. up is done when the nodes are there, and ready where
+they have a network plugin: the default world's agents bring it.`,
+		Example: `  fairway-lab up -f world.yaml --detach
+  fairway-lab up --kubernetes --detach`,
+		Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w, err := o.load(file)
 			if err != nil {
 				return err
 			}
+			if w, err = cluster.prepare(cmd, w); err != nil {
+				return err
+			}
 			switch {
 			case child:
-				return o.runChild(cmd.Context(), w)
+				return o.runChild(cmd.Context(), w, cluster)
 			case detach:
-				return o.startDetached(cmd.Context(), w, file)
+				args := cluster.arguments()
+				if file != "" {
+					args = append(args, "-f", file)
+				}
+				return o.startDetached(cmd.Context(), w, args...)
 			}
-			return o.hold(cmd.Context(), w, func() { fmt.Fprintf(o.Stdout, "lab %s is up; Ctrl-C ends it\n", w.Name) })
+			return o.hold(cmd.Context(), w, cluster, func() { fmt.Fprintf(o.Stdout, "lab %s is up; Ctrl-C ends it\n", w.Name) })
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "world file (default: a built-in world)")
 	cmd.Flags().BoolVar(&detach, "detach", false, "return when the lab is up, and leave it running")
 	cmd.Flags().BoolVar(&child, "detached-child", false, "")
+	cluster.register(o, cmd)
 	if err := cmd.Flags().MarkHidden("detached-child"); err != nil {
 		panic(err)
 	}
@@ -93,11 +108,11 @@ func (o *options) load(file string) (*world.World, error) {
 }
 
 // hold runs a lab in this process until ctx ends or somebody says down.
-func (o *options) hold(ctx context.Context, w *world.World, ready func()) (err error) {
+func (o *options) hold(ctx context.Context, w *world.World, cluster clusterFlags, ready func()) (err error) {
 	log := slog.New(slog.NewTextHandler(o.Stderr, nil))
 	start, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	l, err := world.Start(start, world.Config{World: w, Dir: world.Dir(w.Name), Path: o.BinDirs, Log: log})
+	l, err := world.Start(start, cluster.configure(o, world.Config{World: w, Dir: world.Dir(w.Name), Path: o.BinDirs, Log: log}))
 	if err != nil {
 		return errors.Join(err, world.Sweep(w.Name))
 	}
@@ -110,16 +125,24 @@ func (o *options) hold(ctx context.Context, w *world.World, ready func()) (err e
 		}
 		return fmt.Errorf("start lab %s: not ready after %s: %w", w.Name, startTimeout, l.Failure())
 	}
+	end, err := cluster.start(start, o, l, w.Name)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer end()
 	return l.Serve(ctx, ready)
 }
 
 // runChild is the process of a detached lab.
-func (o *options) runChild(ctx context.Context, w *world.World) error {
+func (o *options) runChild(ctx context.Context, w *world.World, cluster clusterFlags) error {
 	pipe := o.Inherited(readyFD)
 	if pipe == nil {
 		return fmt.Errorf("%w: --detached-child is for fairway-lab itself", ErrUsage)
 	}
-	err := o.hold(ctx, w, func() {
+	err := o.hold(ctx, w, cluster, func() {
 		fmt.Fprint(pipe, readyLine)
 		pipe.Close()
 	})
@@ -130,8 +153,8 @@ func (o *options) runChild(ctx context.Context, w *world.World) error {
 }
 
 // startDetached starts this program again, in a session of its own, and waits
-// until the lab in it is up.
-func (o *options) startDetached(ctx context.Context, w *world.World, file string) error {
+// until the lab in it is up. args are further ones of `up`.
+func (o *options) startDetached(ctx context.Context, w *world.World, args ...string) error {
 	dir := world.Dir(w.Name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make lab directory: %w", err)
@@ -146,11 +169,7 @@ func (o *options) startDetached(ctx context.Context, w *world.World, file string
 		return err
 	}
 	defer r.Close()
-	args := []string{"up", "--detached-child", "--lab", w.Name}
-	if file != "" {
-		args = append(args, "-f", file)
-	}
-	child := exec.Command(o.Program, args...)
+	child := exec.Command(o.Program, append([]string{"up", "--detached-child", "--lab", w.Name}, args...)...)
 	child.Stdout, child.Stderr = log, log
 	child.ExtraFiles = []*os.File{pipe}
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -46,6 +46,10 @@ type Config struct {
 	Dir   string   // state on the host, absolute; see [Dir]
 	Path  []string // directories that come first in the PATH of what runs in instances
 	Log   *slog.Logger
+
+	// Image, if not nil, puts into an instance what its machine image brings,
+	// at each boot, before the daemons start. It is called again after it failed.
+	Image func(context.Context, *guest.Client) error
 }
 
 // Lab is a World that runs: the cloud holds what exists, and one loop makes the

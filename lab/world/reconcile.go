@@ -250,6 +250,11 @@ func (l *Lab) startInstance(ctx context.Context, m *machine, snap ec2sim.Snapsho
 	}); err != nil {
 		return err
 	}
+	if l.cfg.Image != nil {
+		if err := l.cfg.Image(ctx, m.Client); err != nil {
+			return fmt.Errorf("install image: %w", err)
+		}
+	}
 	k = slices.IndexFunc(snap.VPCs, func(v ec2sim.VPC) bool { return v.ID == primary.VPCID })
 	for len(m.daemons) > 0 {
 		if err := l.startDaemon(ctx, m, snap.VPCs[k].Region, m.daemons[0]); err != nil {

@@ -10,24 +10,26 @@ import (
 	"runtime"
 )
 
-// Build makes programs from Go packages, named as `go build` does, in a
-// directory. from is the module that they belong to or that requires theirs.
-func Build(from, into string, args ...string) error {
-	c := exec.Command("go", append([]string{"build", "-ldflags=-s -w", "-o", into + "/"}, args...)...)
+// Build makes a program from a Go package, or several in a directory that exists,
+// as `go build -o` does. from is the directory of the module that has the packages
+// or requires theirs. args are packages, after flags; of two -ldflags the later
+// counts. What is made may be run by every user.
+func Build(from, to string, args ...string) error {
+	c := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", to}, args...)...)
 	c.Dir = from
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", c, err, out)
 	}
-	return os.Chmod(into, 0o755)
+	return os.Chmod(to, 0o755)
 }
 
 // BuildOnce puts a large program of others into a directory. It is built once for
-// each version of it and of Go; the module in the working directory requires it.
-func BuildOnce(into, pkg string) error {
+// each version of it and of Go; the module in the directory from requires it.
+func BuildOnce(from, into, pkg string) error {
 	var key []byte
 	for _, file := range []string{"go.mod", "go.sum"} {
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(filepath.Join(from, file))
 		if err != nil {
 			return err
 		}
@@ -46,7 +48,7 @@ func BuildOnce(into, pkg string) error {
 			return err
 		}
 		defer os.RemoveAll(temp)
-		if err := Build(".", temp, pkg); err != nil {
+		if err := Build(from, temp, pkg); err != nil {
 			return err
 		}
 		if err := os.Rename(filepath.Join(temp, name), program); err != nil {

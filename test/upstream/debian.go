@@ -29,8 +29,8 @@ var tools = []struct {
 // has none of its own. [ErrNone]: they cannot be had.
 func Netfilter(into string) error {
 	for _, tool := range tools {
-		if exec.Command(tool.program, "--version").Run() == nil {
-			continue // one that is there and does not run is none
+		if works(tool.program) {
+			continue
 		}
 		root, err := unpacked(tool.pkg)
 		if err != nil {
@@ -50,6 +50,24 @@ func Netfilter(into string) error {
 	}
 	return nil
 }
+
+// Runc is the path of the machine's own runc, or of Debian's. One that is built here
+// would need libseccomp's headers: without them it refuses the profile that every
+// pod's first container has. [ErrNone]: it cannot be had.
+func Runc() (string, error) {
+	if works("runc") {
+		return exec.LookPath("runc")
+	}
+	root, err := unpacked("runc")
+	if err != nil {
+		return "", fmt.Errorf("get runc: %w", err)
+	}
+	return filepath.Join(root, "usr/sbin/runc"), nil
+}
+
+// works says whether the machine has a program. One that is there and does not run
+// is none.
+func works(program string) bool { return exec.Command(program, "--version").Run() == nil }
 
 // unpacked gives a directory with the files of a Debian package, and of those
 // that it depends on and the machine has not. Nothing is installed.

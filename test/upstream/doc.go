@@ -1,7 +1,7 @@
 // Package upstream gets the programs of others that tests run beside ours,
 // unchanged:
 //
-//	Go modules       built from the version that the test's go.mod requires
+//	Go modules       built from the version that a module of the tests requires
 //	Debian packages  unpacked, where the machine has no such program
 //
 // What takes long is kept in the user's cache, by a name that changes with what it

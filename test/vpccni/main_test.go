@@ -33,7 +33,7 @@ func runTests(m *testing.M) int {
 		defer os.RemoveAll(dir)
 		programs = dir
 		// Before the clock of `go test -timeout` runs.
-		err = upstream.BuildOnce(dir, project+"/cmd/"+daemon)
+		err = upstream.BuildOnce(".", dir, project+"/cmd/"+daemon)
 	}
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
