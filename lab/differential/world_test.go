@@ -27,8 +27,6 @@ type blueprint struct {
 	transit bool
 }
 
-var regions = map[string]string{"a": "eu-west-1", "b": "eu-west-1", "c": "eu-west-1"}
-
 const (
 	knownHost = "203.0.113.80" // the one that the explainer means by "internet"
 	otherHost = "203.0.113.10"
