@@ -212,8 +212,8 @@ func (b *Book) refusedStatus(blocked map[ipam.BlockKey]ipam.Block) []agentapi.Re
 		r := agentapi.Refused{Kind: string(key.Kind), Target: key.Target, Until: v.Until, Reason: v.Reason, Fatal: v.Fatal}
 		if own {
 			r.Times = b.failures[key]
-		} else {
-			r.Throttled = b.budgets[actions[key.Kind]].gap > 0
+		} else if u := b.budgets[actions[key.Kind]]; u != nil { // none: the first listing is waited for
+			r.Throttled = u.gap > 0
 		}
 		list = append(list, r)
 	}

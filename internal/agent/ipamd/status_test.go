@@ -294,3 +294,15 @@ func BenchmarkStatus(b *testing.B) {
 		}
 	}
 }
+
+// TestStatusBeforeTheFirstListing: what is waited for at the start is no refusal of
+// any call, and the status says it all the same.
+func TestStatusBeforeTheFirstListing(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	b := NewBook(Config{}, Identity{}, nil, slog.New(slog.DiscardHandler), func() time.Time { return now })
+	key := ipam.BlockKey{Kind: ipam.CreateENI}
+	got := b.refusedStatus(map[ipam.BlockKey]ipam.Block{key: {Until: now.Add(time.Second), Reason: "not yet"}})
+	if len(got) != 1 || got[0].Reason != "not yet" || got[0].Throttled {
+		t.Errorf("refused: %+v", got)
+	}
+}
