@@ -38,6 +38,7 @@ func (b *Book) State() ipam.State {
 		Subnets:      b.candidates(),
 		Network:      b.network(),
 		Offline:      b.offline,
+		Unsorted:     b.strangers(),
 	}
 	for _, f := range b.flight {
 		s.InFlight = append(s.InFlight, f.Change)

@@ -111,6 +111,8 @@ func (r refusal) growing() Outlook {
 func (r refusal) stuck() Outlook {
 	s, capacity := r.s, Capacity(r.s, r.t)
 	switch {
+	case s.Unsorted: // one of them may have room
+		return Outlook{Hope: true, Text: "no free address yet: EC2 has not said whose the further ENIs of the instance are"}
 	case r.t.NoProvisioning:
 		return Outlook{Text: fmt.Sprintf("no free address: %s, and the node is not to ask EC2 for more (DISABLE_NETWORK_RESOURCE_PROVISIONING or ENABLE_IMDS_ONLY_MODE)", r.inUse(r.total()))}
 	case s.Limits.ENIs == 0:

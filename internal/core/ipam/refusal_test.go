@@ -37,6 +37,8 @@ func TestRefusal(t *testing.T) {
 			"node is full: 9 of 9 addresses of m5.large in use; the configured maximum of 1 ENI holds it below the 3 of the type: raise it, or use a larger instance type"},
 		{"others take places", full(2).but(func(s *State) { s.Others = []vpc.ENI{eni(2, 0)}; s.Limits.Hypervisor = "xen" }), one, 18, false,
 			"node is full: 18 of 18 addresses of m5.large in use; 1 ENI of the instance not managed here; use a larger instance type"},
+		{"others that may be ours", full(2).but(func(s *State) { s.Others = []vpc.ENI{eni(2, 0)}; s.Unsorted = true }), one, 18, true,
+			"no free address yet: EC2 has not said whose the further ENIs of the instance are"},
 		{"kubelet's limit", full(1).maxPods(9), one, 27, false,
 			"node is full: 9 of 9 addresses of m5.large in use, which is what the 9 pods of kubelet's --max-pods can use; raise it, or look for addresses that no pod has"},
 		{"growing", node(has{eni: eni(0, 8), held: 8}).under(Change{Kind: AssignAddresses, ENI: "eni-0", Count: 1, Why: "want 1 address"}), one, 27, true,

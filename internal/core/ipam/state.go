@@ -48,6 +48,7 @@ type State struct {
 	Subnets  []Subnet // where further ENIs may be made; empty: the primary ENI's only
 	Network  Network
 	Offline  bool // EC2 has not answered lately: what seems free to give back may not be
+	Unsorted bool // EC2 has not said yet which of Others are ours
 }
 
 // Network says where the ENIs of pods are made if not beside the primary ENI
