@@ -180,6 +180,9 @@ func (g *stage) count() (map[string]uint64, error) {
 	add := func(all map[string]map[fabric.Reason]fabric.Count) {
 		for id, reasons := range all {
 			for r, c := range reasons {
+				if r == fabric.NotIPv4 {
+					continue // hosts ask for IPv6 routers by themselves
+				}
 				out[id+" "+r.String()] += c.Packets
 			}
 		}

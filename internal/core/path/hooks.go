@@ -137,8 +137,9 @@ func (v *visit) base(c *baseChain) {
 	var o outcome
 	var text string
 	drop := false
-	if c.priority < conntrackPriority {
-		// These chains run before the kernel has looked the connection up.
+	if c.priority < conntrackPriority && (v.hook == "prerouting" || v.hook == "output") {
+		// These chains run before the kernel has looked the connection up; at the
+		// other hooks it has.
 		defer func(ct *conn) { v.ct = ct }(v.ct)
 		v.ct = nil
 	}

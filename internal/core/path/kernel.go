@@ -52,6 +52,10 @@ func (w *walk) fromLocal(at *nsRef, p *Packet) step {
 			w.blind(v, "not known: an address of "+f.route.Dev+" to send from")
 			return nil
 		}
+		// connect(2) asks twice: for an address, and then for its way (ip_route_connect).
+		if f = at.fib.lookup(flow{src: p.Src, dst: p.Dst, iif: "lo"}); !w.leads(v, f) {
+			return nil
+		}
 	}
 	w.track(v)
 	v.oif = f.route.Dev
@@ -108,8 +112,8 @@ func (w *walk) arrive(at *nsRef, iif string, p *Packet) step {
 		w.reversePath(v, "")
 		return w.deliver(v)
 	}
+	w.forwards(v) // ip_route_input_slow asks this first
 	w.reversePath(v, f.route.Dev)
-	w.forwards(v)
 	p.hops++
 	v.oif = f.route.Dev
 	v.run("forward")
