@@ -243,7 +243,8 @@ func (g *stage) addresses() []netip.Addr {
 	return append(out, g.public()...)
 }
 
-// public are the public addresses of instances, and one of nobody.
+// public are the public addresses of instances and NAT gateways, and one of a host
+// out there.
 func (g *stage) public() []netip.Addr {
 	out := []netip.Addr{netip.MustParseAddr(otherHost)}
 	for _, e := range g.snap.Interfaces {
@@ -252,7 +253,9 @@ func (g *stage) public() []netip.Addr {
 		}
 	}
 	for _, a := range g.snap.Addresses {
-		out = append(out, a.PublicIP)
+		if a.AssociationID != "" { // one that nobody has may be anybody's, to the explainer
+			out = append(out, a.PublicIP)
+		}
 	}
 	return out
 }

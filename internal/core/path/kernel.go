@@ -59,6 +59,7 @@ func (w *walk) fromLocal(at *nsRef, p *Packet) step {
 	}
 	w.track(v)
 	v.oif = f.route.Dev
+	w.fits(v, f)
 	if v.run("output") {
 		if f = at.fib.lookup(flow{src: p.Src, dst: p.Dst, iif: "lo", mark: p.Mark}); !w.leads(v, f) {
 			return nil
@@ -116,6 +117,7 @@ func (w *walk) arrive(at *nsRef, iif string, p *Packet) step {
 	w.reversePath(v, f.route.Dev)
 	p.hops++
 	v.oif = f.route.Dev
+	w.fits(v, f)
 	v.run("forward")
 	return w.send(v, f)
 }
@@ -317,14 +319,6 @@ func (w *walk) send(v *visit, f found) step {
 			w.hop(v, Hop{Matched: d.Name + "'s other end, " + dev + ", is down", Verdict: Drop, Code: CodeDown})
 		}
 	}
-	mtu := d.MTU
-	if r.MTU > 0 {
-		mtu = min(mtu, r.MTU)
-	}
-	w.narrow(mtu)
-	if v.p.Size > mtu && mtu > 0 {
-		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s takes %d", v.p.Size, d.Name, mtu), Verdict: Drop, Code: CodeMTU})
-	}
 	w.programs(v, d.Name, "egress")
 	switch {
 	case d.Kind == "eni":
@@ -345,6 +339,23 @@ func (w *walk) leaveByENI(v *visit, d *Device) step {
 	p, name := v.p, d.Name
 	w.outENI = append(w.outENI, e.ID)
 	return func() step { return w.eniOut(e, vpc, name, p) }
+}
+
+// fits: does the packet fit the way on? A kernel asks when it has found the way,
+// before the hooks forward and output (ip_forward, ip_setup_cork).
+func (w *walk) fits(v *visit, f found) {
+	d := v.at.ns.device(f.route.Dev)
+	if d == nil || f.route.Kind == "local" {
+		return
+	}
+	mtu := d.MTU
+	if f.route.MTU > 0 {
+		mtu = min(mtu, f.route.MTU)
+	}
+	w.narrow(mtu)
+	if v.p.Size > mtu && mtu > 0 {
+		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s takes %d", v.p.Size, d.Name, mtu), Verdict: Drop, Code: CodeMTU})
+	}
 }
 
 // cross takes the packet to the other end of a veth pair.
