@@ -3,8 +3,10 @@
 export CGO_ENABLED := 0
 BUILD := go build -trimpath -ldflags='-s -w'
 B ?=
+N ?= 2000
+SEED ?= 1
 
-.PHONY: build demo test lint bench clean
+.PHONY: build demo test differential lint bench clean
 
 build: ## the programs, in bin/
 	@mkdir -p bin
@@ -18,6 +20,9 @@ test: build ## everything, on the real kernel; needs root
 	go test ./...
 	cd test/kubernetes && go test ./...
 	cd test/vpccni && go test ./...
+
+differential: ## N random packets, for real and explained: N=10000 SEED=7; needs root
+	@go test ./lab/differential -count=1 -timeout 60m -run TestDifferential -probes $(N) -seed $(SEED) -v | grep -v '^=== '
 
 lint: ## vet, staticcheck, formatting, and the other architecture
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

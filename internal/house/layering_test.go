@@ -63,10 +63,19 @@ var layers = []layer{
 		why:   "the lab is for every CNI; ours runs in it as a process, with no privilege",
 	},
 	{
-		who:   []string{"//lab/..."},
-		never: []string{"//internal/core/path/..."},
-		tests: true,
-		why:   "the fabric and the path explainer judge each other, so they share no code, in tests neither",
+		who:    []string{"//lab/..."},
+		exempt: []string{"//lab/pathworld", "//lab/differential"},
+		never:  []string{"//internal/core/path/..."},
+		tests:  true,
+		why:    "the fabric and the path explainer judge each other, so they share no code, in tests neither",
+	},
+	{
+		who:    []string{"//lab/pathworld"},
+		never:  []string{"//lab/fabric/...", "//lab/world/..."},
+		unless: []string{"//lab/fabric/netns"},
+		tests:  true,
+		deep:   true,
+		why:    "what the fabric made of EC2's words must not reach the explainer, whose judge it is",
 	},
 	{
 		who:  []string{"//cmd/fairway-cni"},

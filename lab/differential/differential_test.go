@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +51,9 @@ type tally struct {
 func TestDifferential(t *testing.T) {
 	if err := errors.Join(guest.Check(), fabric.Probe()); errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
 		t.Skip(err)
+	}
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Log("there is no program nft: the worlds have no nftables rules")
 	}
 	watch, err := drops.New()
 	if err != nil {

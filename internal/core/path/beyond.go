@@ -143,8 +143,8 @@ func (w *walk) transit(v *VPC, subnet string, h Hop, id string, p *Packet) step 
 		w.add(Hop{Where: where, Matched: from.ID + " has no subnet in the zone of " + subnet, Verdict: Drop, Code: CodeTransitZone})
 		door = from.Subnets[0]
 	}
-	w.acl(v, door, p, false)
 	w.link(where, id, mtuTransit, p)
+	w.acl(v, door, p, false)
 	to, why := w.transitRoute(g, from, p.Dst)
 	if to == nil {
 		if why.Verdict == Blind {

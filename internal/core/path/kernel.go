@@ -59,6 +59,9 @@ func (w *walk) fromLocal(at *nsRef, p *Packet) step {
 	}
 	w.track(v)
 	v.oif = f.route.Dev
+	if f.route.Kind == "local" {
+		v.oif = "lo"
+	}
 	w.fits(v, f)
 	if v.run("output") {
 		if f = at.fib.lookup(flow{src: p.Src, dst: p.Dst, iif: "lo", mark: p.Mark}); !w.leads(v, f) {
@@ -66,7 +69,10 @@ func (w *walk) fromLocal(at *nsRef, p *Packet) step {
 		}
 	}
 	if f.route.Kind == "local" {
-		v.iif = "lo"
+		// What is for itself leaves by the loopback device and comes in by it.
+		v.run("postrouting")
+		v.iif, v.oif = "lo", ""
+		v.run("prerouting")
 		return w.deliver(v)
 	}
 	return w.send(v, f)
