@@ -114,6 +114,9 @@ func (g *stage) send(s shot) (outcome, error) {
 			return outcome{fate{state: delivered, at: p.name}, fate{state: dropped, at: p.name, reason: "no route"}}, nil
 		}
 	}
+	if o.forward.state == unknown && o.forward.reason != "" {
+		o.forward.state, o.forward.at = dropped, s.from.name
+	}
 	return o, nil
 }
 
@@ -152,7 +155,7 @@ func (g *stage) try(s shot, patience time.Duration) (outcome, error) {
 		}
 		if time.Now().After(end) {
 			if f.errno != nil && f.o.forward.state == unknown {
-				f.o.forward = fate{state: dropped, at: s.from.name, reason: errnoWord(f.errno)}
+				f.o.forward.reason = errnoWord(f.errno) // an ICMP error; a drop may be told yet
 			}
 			break
 		}
@@ -370,6 +373,7 @@ func (f *flight) ask() {
 		}
 		f.o.reply = fate{state: delivered, at: f.s.from.name}
 	case errors.Is(err, unix.ECONNREFUSED):
+		f.errno = err
 		if f.o.forward.state == refused { // nothing more is asked of what an ICMP error meets
 			f.o.reply = fate{state: delivered, at: f.s.from.name}
 		}

@@ -125,8 +125,10 @@ func (b *blueprint) groupRules(d dice, v, way string) string {
 			remote = "prefixList/some"
 		}
 		rule := fmt.Sprintf("{%s, %s: %s}", traffic(d), way, remote)
-		if !seen[rule] {
-			seen[rule] = true
+		// EC2 knows two ways to write one rule for the same.
+		same := strings.NewReplacer("protocol: 6", "protocol: tcp", "protocol: 17", "protocol: udp").Replace(rule)
+		if !seen[same] {
+			seen[same] = true
 			rules = append(rules, rule)
 		}
 	}

@@ -318,13 +318,20 @@ func (w *walk) local(v *VPC, subnet string, p *Packet) step {
 func (w *walk) eniIn(e *ENI, v *VPC, subnet string, p *Packet) step {
 	d, known := w.t.enis[e.ID]
 	c := &checks{w: w, where: Where{v.Name, KindENI, e.ID}, hop: Hop{eni: e, vpc: v, Device: d.name}}
-	if subnet != e.Subnet {
-		w.acl(v, e.Subnet, p, false)
-	}
 	if e.Attached.Known && !e.Attached.Value {
 		c.fail(e.ID+" is attached to no instance", CodeNotAttached)
 	}
+	if subnet != e.Subnet {
+		w.acl(v, e.Subnet, p, false)
+	}
 	w.group(c, e, v, p, false)
+	if known {
+		// What is longer than the receiving host's MTU does not get in either: "Path
+		// MTU Discovery", in "Network maximum transmission unit (MTU)".
+		if dev := d.at.ns.device(d.name); dev != nil && dev.MTU > 0 && p.Size > dev.MTU {
+			c.fail(fmt.Sprintf("%d bytes, and %s takes %d", p.Size, d.name, dev.MTU), CodeMTU)
+		}
+	}
 	result := "in " + e.ID
 	if known {
 		result = "in " + d.name

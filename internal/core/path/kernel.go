@@ -364,6 +364,10 @@ func (w *walk) fits(v *visit, f found) {
 	}
 }
 
+// vlanTag is what the end of a veth pair takes beyond its MTU, in bytes
+// (__is_skb_forwardable).
+const vlanTag = 4
+
 // cross takes the packet to the other end of a veth pair.
 func (w *walk) cross(v *visit, d *Device) step {
 	peer, dev, err := w.peer(v.at, d)
@@ -372,6 +376,9 @@ func (w *walk) cross(v *visit, d *Device) step {
 		return nil
 	}
 	w.neighbour(v, d, peer, v.hop)
+	if o := peer.ns.device(dev); o != nil && o.MTU > 0 && v.p.Size > o.MTU+vlanTag {
+		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s's other end, %s, takes %d; nobody is told", v.p.Size, d.Name, dev, o.MTU), Verdict: Drop, Code: CodeMTU})
+	}
 	p := v.p
 	return func() step { return w.arrive(peer, dev, p) }
 }
