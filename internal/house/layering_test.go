@@ -64,7 +64,7 @@ var layers = []layer{
 	},
 	{
 		who:    []string{"//lab/..."},
-		exempt: []string{"//lab/pathworld", "//lab/differential"},
+		exempt: []string{"//lab/pathworld", "//lab/differential", "//lab/cli"},
 		never:  []string{"//internal/core/path/..."},
 		tests:  true,
 		why:    "the fabric and the path explainer judge each other, so they share no code, in tests neither",

@@ -124,7 +124,7 @@ kernel feature; exec and pod exec give their command's own.`,
 	root.PersistentFlags().StringVar(&o.name, "lab", "", "name of the lab (default: the one that runs)")
 	root.AddCommand(
 		upCommand(o), downCommand(o), statusCommand(o), execCommand(o), ipCommand(o), podCommand(o),
-		flowsCommand(o), probeCommand(o), sendCommand(o), ec2Command(o), callsCommand(o), flowLogCommand(o), captureCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), runtimeCommand(o),
+		flowsCommand(o), probeCommand(o), pathCommand(o), sendCommand(o), ec2Command(o), callsCommand(o), flowLogCommand(o), captureCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), runtimeCommand(o),
 	)
 	return root
 }

@@ -12,7 +12,7 @@ var kernelWords = map[path.Code][]string{
 	path.CodeStrict:       {"IP_RPFILTER"},
 	path.CodeLoose:        {"IP_RPFILTER"},
 	path.CodeMartian:      {"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"},
-	path.CodeNoHostRoute:  {"IP_INNOROUTES", "IP_OUTNOROUTES", "errno ENETUNREACH", "no route"},
+	path.CodeNoHostRoute:  {"IP_INNOROUTES", "IP_INADDRERRORS", "IP_OUTNOROUTES", "errno ENETUNREACH", "no route"},
 	path.CodeHostRefuses:  {"NOT_SPECIFIED", "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS", "errno ENETUNREACH", "errno EHOSTUNREACH", "errno EACCES", "errno EINVAL", "no route"},
 	path.CodeForwarding:   {"IP_INADDRERRORS"},
 	path.CodeFirewall:     {"NETFILTER_DROP", "errno EPERM"},
@@ -113,8 +113,11 @@ func (g *stage) judgeWay(what string, a *path.Answer, h *path.Hop, o outcome) st
 		h.Where.Kind == path.KindNAT && h.Code == path.CodeLoop && f.reason == "IP_LOCAL_SOURCE",
 		// What is too long is counted for the owner of its source, who may be nobody.
 		h.Where.Kind == path.KindNAT && h.Code == path.CodeMTU && f.reason == "PKT_TOO_BIG",
-		// The lab's ENI is a veth pair, whose end in the instance takes no more than its MTU.
-		h.Where.Kind == path.KindENI && h.Code == path.CodeMTU && f.reason == "NOT_SPECIFIED":
+		h.Where.Kind == path.KindInternet && h.Code == path.CodeStranger && f.reason == "NO_SOCKET",
+		// The lab's ENI is a veth pair, whose end in the instance takes no more than its
+		// MTU, and nothing while it is down.
+		h.Where.Kind == path.KindENI && h.Code == path.CodeMTU && f.reason == "NOT_SPECIFIED",
+		h.Where.Kind == path.KindENI && h.Code == path.CodeDown && f.reason == "QDISC_DROP":
 		return ""
 	}
 	for _, c := range f.counted {

@@ -324,7 +324,15 @@ func (f *flight) hear(d drops.Drop) error {
 	return nil
 }
 
+// mine knows the packet by protocol, port and destination, which only gateways to
+// the internet change: a drop of an earlier packet may be heard late. Of what comes
+// back the source may be another's.
 func (f *flight) mine(d drops.Drop) (reply, mine bool) {
+	reply, mine = f.like(d)
+	return reply, mine && (reply || d.Dst.Addr() == f.s.to || !f.s.to.IsPrivate())
+}
+
+func (f *flight) like(d drops.Drop) (reply, mine bool) {
 	switch f.s.proto {
 	case path.ICMP:
 		return d.Type == 0, d.Proto == unix.IPPROTO_ICMP && (d.Type == 8 || d.Type == 0)

@@ -328,7 +328,11 @@ func (w *walk) eniIn(e *ENI, v *VPC, subnet string, p *Packet) step {
 	if known {
 		// What is longer than the receiving host's MTU does not get in either: "Path
 		// MTU Discovery", in "Network maximum transmission unit (MTU)".
-		if dev := d.at.ns.device(d.name); dev != nil && dev.MTU > 0 && p.Size > dev.MTU {
+		switch dev := d.at.ns.device(d.name); {
+		case dev == nil:
+		case dev.Down:
+			c.fail(d.name+" is down", CodeDown)
+		case dev.MTU > 0 && p.Size > dev.MTU:
 			c.fail(fmt.Sprintf("%d bytes, and %s takes %d", p.Size, d.name, dev.MTU), CodeMTU)
 		}
 	}
