@@ -75,6 +75,7 @@ type flight struct {
 	s        shot
 	nonce    string
 	fd       int
+	port     uint16 // of the socket, or an echo's identifier; 0: it has none
 	o        outcome
 	counters map[string]uint64
 	errno    error
@@ -235,6 +236,11 @@ func (f *flight) begin() (err error) {
 		return err
 	}
 	err = unix.Connect(f.fd, &unix.SockaddrInet4{Addr: f.s.to.As4(), Port: int(f.s.port)})
+	if at, nameErr := unix.Getsockname(f.fd); nameErr == nil {
+		if in, ok := at.(*unix.SockaddrInet4); ok {
+			f.port = uint16(in.Port)
+		}
+	}
 	if errors.Is(err, unix.EINPROGRESS) {
 		return nil
 	}
@@ -325,11 +331,18 @@ func (f *flight) hear(d drops.Drop) error {
 }
 
 // mine knows the packet by protocol, port and destination, which only gateways to
-// the internet change: a drop of an earlier packet may be heard late. Of what comes
-// back the source may be another's.
+// the internet change, and where it begins by its own port: a drop of an earlier
+// packet may be heard late. Of what comes back the source may be another's.
 func (f *flight) mine(d drops.Drop) (reply, mine bool) {
 	reply, mine = f.like(d)
-	return reply, mine && (reply || d.Dst.Addr() == f.s.to || !f.s.to.IsPrivate())
+	switch {
+	case !mine || reply:
+	case d.Dst.Addr() != f.s.to && f.s.to.IsPrivate():
+		mine = false
+	case f.port != 0 && f.g.names[d.NetNS] == f.s.from.name:
+		mine = d.Src.Port() == f.port || d.Proto == unix.IPPROTO_ICMP && d.ID == f.port
+	}
+	return reply, mine
 }
 
 func (f *flight) like(d drops.Drop) (reply, mine bool) {

@@ -19,6 +19,7 @@ import (
 type eniFlow struct {
 	eni string
 	t   tuple
+	out bool
 }
 
 // checks collects what one place says, and puts it on the way as one hop where
@@ -81,8 +82,8 @@ func (w *walk) eniOut(e *ENI, v *VPC, dev string, p *Packet) step {
 
 // group asks an ENI's security groups, unless they remember the flow.
 func (w *walk) group(c *checks, e *ENI, v *VPC, p *Packet, out bool) {
-	key := eniFlow{e.ID, p.tuple()}
-	if w.tracked[eniFlow{e.ID, key.t.inverse()}] {
+	key := eniFlow{e.ID, p.tuple(), out}
+	if w.tracked[eniFlow{e.ID, key.t.inverse(), !out}] {
 		c.pass("tracked")
 		return
 	}
