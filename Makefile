@@ -3,8 +3,10 @@
 export CGO_ENABLED := 0
 BUILD := go build -trimpath -ldflags='-s -w'
 B ?=
+N ?= 2000
+SEED ?= 1
 
-.PHONY: build kubernetes demo test e2e lint bench clean
+.PHONY: build kubernetes demo test e2e differential lint bench
 
 build: ## the programs, in bin/
 	@mkdir -p bin
@@ -25,6 +27,9 @@ test: build ## everything but e2e, on the real kernel; needs root
 e2e: build kubernetes ## a real Kubernetes in the lab; needs root
 	cd test/kubernetes && go test -count=1 -tags e2e ./e2e
 
+differential: ## N random packets, for real and explained: N=10000 SEED=7; needs root
+	@go test ./lab/differential -count=1 -timeout 60m -run TestDifferential -probes $(N) -seed $(SEED) -v | grep -v '^=== '
+
 lint: ## vet, staticcheck, formatting, and the other architecture
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
@@ -35,6 +40,3 @@ lint: ## vet, staticcheck, formatting, and the other architecture
 
 bench: build ## without B: list the benches; B=add runs one
 	@go run ./bench $(B)
-
-clean: ## what the targets above made
-	rm -rf bin bench/out

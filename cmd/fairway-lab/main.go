@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/fairway-cni/fairway/lab/cli"
@@ -23,8 +24,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	columns, _ := strconv.Atoi(os.Getenv("COLUMNS"))
 	status := cli.Main(ctx, cli.Env{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Columns: columns,
 		Program: program,
 		BinDirs: []string{filepath.Dir(program)},
 		Term:    os.Getenv("TERM"),

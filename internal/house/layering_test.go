@@ -64,16 +64,18 @@ var layers = []layer{
 	},
 	{
 		who:    []string{"//lab/..."},
-		exempt: []string{"//lab/pathworld/...", "//lab/differential/..."}, // where the two meet
-		never:  []string{"//internal/core/path/...", "//lab/pathworld/...", "//lab/differential/..."},
+		exempt: []string{"//lab/pathworld", "//lab/differential", "//lab/cli"},
+		never:  []string{"//internal/core/path/..."},
 		tests:  true,
 		why:    "the fabric and the path explainer judge each other, so they share no code, in tests neither",
 	},
 	{
-		who:    []string{"//lab/pathworld/..."},
-		never:  []string{"//lab/fabric/...", "//lab/world/...", "//lab/packet/..."},
+		who:    []string{"//lab/pathworld"},
+		never:  []string{"//lab/fabric/...", "//lab/world/..."},
 		unless: []string{"//lab/fabric/netns"},
-		why:    "a world for the explainer is read from EC2's state and the kernel, never from what the fabric has decided",
+		tests:  true,
+		deep:   true,
+		why:    "what the fabric made of EC2's words must not reach the explainer, whose judge it is",
 	},
 	{
 		who:  []string{"//cmd/fairway-cni"},

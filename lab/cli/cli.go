@@ -32,6 +32,7 @@ import (
 type Env struct {
 	Stdin          *os.File
 	Stdout, Stderr *os.File
+	Columns        int                // of the terminal; 0: lines are not folded
 	Program        string             // path of fairway-lab, to run inside instances
 	BinDirs        []string           // where instances find programs and CNI plugins first
 	Term           string             // kind of terminal
@@ -124,7 +125,7 @@ kernel feature; exec and pod exec give their command's own.`,
 	root.PersistentFlags().StringVar(&o.name, "lab", "", "name of the lab (default: the one that runs)")
 	root.AddCommand(
 		upCommand(o), downCommand(o), statusCommand(o), execCommand(o), ipCommand(o), podCommand(o),
-		flowsCommand(o), probeCommand(o), sendCommand(o), ec2Command(o), callsCommand(o), flowLogCommand(o), captureCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), kubectlCommand(o), runtimeCommand(o), setupCommand(o),
+		flowsCommand(o), probeCommand(o), pathCommand(o), sendCommand(o), ec2Command(o), callsCommand(o), flowLogCommand(o), captureCommand(o), faultCommand(o), instanceCommand(o), demoCommand(o), checkCommand(o), runCommand(o), kubectlCommand(o), runtimeCommand(o), setupCommand(o),
 	)
 	return root
 }

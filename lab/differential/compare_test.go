@@ -12,7 +12,7 @@ var kernelWords = map[path.Code][]string{
 	path.CodeStrict:       {"IP_RPFILTER"},
 	path.CodeLoose:        {"IP_RPFILTER"},
 	path.CodeMartian:      {"IP_LOCAL_SOURCE", "IP_INVALID_SOURCE", "IP_LOCALNET"},
-	path.CodeNoHostRoute:  {"IP_INNOROUTES", "IP_OUTNOROUTES", "errno ENETUNREACH", "no route"},
+	path.CodeNoHostRoute:  {"IP_INNOROUTES", "IP_INADDRERRORS", "IP_OUTNOROUTES", "errno ENETUNREACH", "no route"},
 	path.CodeHostRefuses:  {"NOT_SPECIFIED", "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS", "errno ENETUNREACH", "errno EHOSTUNREACH", "errno EACCES", "errno EINVAL", "no route"},
 	path.CodeForwarding:   {"IP_INADDRERRORS"},
 	path.CodeFirewall:     {"NETFILTER_DROP", "errno EPERM"},
@@ -20,7 +20,7 @@ var kernelWords = map[path.Code][]string{
 	path.CodeNeighbour:    {"NEIGH_FAILED", "NEIGH_QUEUEFULL"},
 	path.CodeDown:         {"DEV_READY", "QDISC_DROP", "NEIGH_FAILED"},
 	path.CodeLoop:         {"IP_INHDR"},
-	path.CodeMTU:          {"PKT_TOO_BIG", "errno EMSGSIZE"},
+	path.CodeMTU:          {"PKT_TOO_BIG", "errno EMSGSIZE", "NOT_SPECIFIED"},
 	path.CodeNotListening: {"NO_SOCKET"},
 	path.CodeStranger:     {"NO_SOCKET"},
 }
@@ -50,7 +50,7 @@ var fabricWords = map[path.Code][]string{
 // agreement.
 func (g *stage) judge(a *path.Answer, o outcome) string {
 	out, back := firstDrop(a, false), firstDrop(a, true)
-	if why := g.judgeWay("packet", a, out, o.forward); why != "" {
+	if why := g.judgeWay("packet", a, out, o); why != "" {
 		return why
 	}
 	switch {
@@ -59,7 +59,7 @@ func (g *stage) judge(a *path.Answer, o outcome) string {
 	case o.forward.state == refused && a.Probe.Proto == path.UDP:
 		return "" // an ICMP error comes back, which is not modelled
 	}
-	return g.judgeWay("reply", a, back, o.reply)
+	return g.judgeWay("reply", a, back, o)
 }
 
 // firstDrop is the hop that ends a way, or nil.
@@ -72,7 +72,11 @@ func firstDrop(a *path.Answer, reply bool) *path.Hop {
 	return nil
 }
 
-func (g *stage) judgeWay(what string, a *path.Answer, h *path.Hop, f fate) string {
+func (g *stage) judgeWay(what string, a *path.Answer, h *path.Hop, o outcome) string {
+	f := o.forward
+	if what == "reply" {
+		f = o.reply
+	}
 	said := f.String()
 	switch {
 	case h == nil && (f.state == delivered):
@@ -86,6 +90,9 @@ func (g *stage) judgeWay(what string, a *path.Answer, h *path.Hop, f fate) strin
 		return ""
 	case h == nil:
 		return what + ": " + said + "; told it arrives"
+	case f.state == unknown && o.forward.state == refused && h.Where.Name == o.forward.at &&
+		(h.Code == path.CodeNoHostRoute || h.Code == path.CodeHostRefuses):
+		return "" // a RST without a way is never made, and nothing counts it
 	case f.state == delivered || f.state == unknown:
 		return what + ": " + said + "; told " + tell(h)
 	}
@@ -103,7 +110,14 @@ func (g *stage) judgeWay(what string, a *path.Answer, h *path.Hop, f fate) strin
 	case h.Where.Kind == path.KindInternet && f.at == "internet" && (f.reason == "errno EMSGSIZE" || f.reason == "errno ENOBUFS" || f.reason == "errno ENETUNREACH"),
 		h.Where.Kind == path.KindInternet && f.reason == "TC_EGRESS" && len(f.counted) == 0,
 		// The namespace of a NAT gateway refuses what has its own source, without a count.
-		h.Where.Kind == path.KindNAT && h.Code == path.CodeLoop && f.reason == "IP_LOCAL_SOURCE":
+		h.Where.Kind == path.KindNAT && h.Code == path.CodeLoop && f.reason == "IP_LOCAL_SOURCE",
+		// What is too long is counted for the owner of its source, who may be nobody.
+		h.Where.Kind == path.KindNAT && h.Code == path.CodeMTU && f.reason == "PKT_TOO_BIG",
+		h.Where.Kind == path.KindInternet && h.Code == path.CodeStranger && f.reason == "NO_SOCKET",
+		// The lab's ENI is a veth pair, whose end in the instance takes no more than its
+		// MTU, and nothing while it is down.
+		h.Where.Kind == path.KindENI && h.Code == path.CodeMTU && f.reason == "NOT_SPECIFIED",
+		h.Where.Kind == path.KindENI && h.Code == path.CodeDown && f.reason == "QDISC_DROP":
 		return ""
 	}
 	for _, c := range f.counted {

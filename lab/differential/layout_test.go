@@ -273,15 +273,15 @@ func (s *scene) harm(h *host, name string, ns *os.File, enis []eni) error {
 		err := s.dropRule(name, ns)
 		return err
 	case 10:
-		return s.nft(name, ns, fmt.Sprintf("table inet state {\n chain c {\n  type filter hook %s priority filter; policy accept;\n  ct state %s drop\n }\n}\n",
-			one(s.d, "forward", "input", "output"), one(s.d, "invalid", "invalid", "new")))
+		return s.nft(name, ns, fmt.Sprintf("table inet state%d {\n chain c {\n  type filter hook %s priority filter; policy accept;\n  ct state %s drop\n }\n}\n",
+			len(s.log), one(s.d, "forward", "input", "output"), one(s.d, "invalid", "invalid", "new")))
 	case 11:
-		return s.nft(name, ns, fmt.Sprintf("table inet marks {\n chain c {\n  type %s priority mangle; policy accept;\n  %s meta mark set 0x80\n }\n}\n",
-			one(s.d, "filter hook prerouting", "route hook output"), one(s.d, "ip saddr 10.0.0.0/8", "tcp dport 80", "meta l4proto udp")))
+		return s.nft(name, ns, fmt.Sprintf("table inet marks%d {\n chain c {\n  type %s priority mangle; policy accept;\n  %s meta mark set 0x80\n }\n}\n",
+			len(s.log), one(s.d, "filter hook prerouting", "route hook output"), one(s.d, "ip saddr 10.0.0.0/8", "tcp dport 80", "meta l4proto udp")))
 	}
 	hook := one(s.d, "prerouting", "input", "forward", "output", "postrouting")
 	match := one(s.d, "tcp dport 80", "udp dport { 53, 54 }", "meta l4proto icmp", "ip saddr 10.1.0.0/16", "ip daddr 10.0.1.0/24",
 		"ip saddr "+knownHost, "tcp sport 80", "icmp type echo-reply", "ct direction reply ip daddr 10.0.0.0/16")
 	return s.nft(name, ns, fmt.Sprintf("table ip harm%d {\n chain c {\n  type filter hook %s priority %s; policy accept;\n  %s counter drop\n }\n}\n",
-		s.d.IntN(1000), hook, one(s.d, "raw", "mangle", "filter"), match))
+		len(s.log), hook, one(s.d, "raw", "mangle", "filter"), match))
 }

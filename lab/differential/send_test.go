@@ -75,6 +75,7 @@ type flight struct {
 	s        shot
 	nonce    string
 	fd       int
+	port     uint16 // of the socket, or an echo's identifier; 0: it has none
 	o        outcome
 	counters map[string]uint64
 	errno    error
@@ -114,6 +115,9 @@ func (g *stage) send(s shot) (outcome, error) {
 			return outcome{fate{state: delivered, at: p.name}, fate{state: dropped, at: p.name, reason: "no route"}}, nil
 		}
 	}
+	if o.forward.state == unknown && o.forward.reason != "" {
+		o.forward.state, o.forward.at = dropped, s.from.name
+	}
 	return o, nil
 }
 
@@ -152,7 +156,7 @@ func (g *stage) try(s shot, patience time.Duration) (outcome, error) {
 		}
 		if time.Now().After(end) {
 			if f.errno != nil && f.o.forward.state == unknown {
-				f.o.forward = fate{state: dropped, at: s.from.name, reason: errnoWord(f.errno)}
+				f.o.forward.reason = errnoWord(f.errno) // an ICMP error; a drop may be told yet
 			}
 			break
 		}
@@ -180,6 +184,9 @@ func (g *stage) count() (map[string]uint64, error) {
 	add := func(all map[string]map[fabric.Reason]fabric.Count) {
 		for id, reasons := range all {
 			for r, c := range reasons {
+				if r == fabric.NotIPv4 {
+					continue // hosts ask for IPv6 routers by themselves
+				}
 				out[id+" "+r.String()] += c.Packets
 			}
 		}
@@ -229,6 +236,11 @@ func (f *flight) begin() (err error) {
 		return err
 	}
 	err = unix.Connect(f.fd, &unix.SockaddrInet4{Addr: f.s.to.As4(), Port: int(f.s.port)})
+	if at, nameErr := unix.Getsockname(f.fd); nameErr == nil {
+		if in, ok := at.(*unix.SockaddrInet4); ok {
+			f.port = uint16(in.Port)
+		}
+	}
 	if errors.Is(err, unix.EINPROGRESS) {
 		return nil
 	}
@@ -318,7 +330,22 @@ func (f *flight) hear(d drops.Drop) error {
 	return nil
 }
 
+// mine knows the packet by protocol, port and destination, which only gateways to
+// the internet change, and where it begins by its own port: a drop of an earlier
+// packet may be heard late. Of what comes back the source may be another's.
 func (f *flight) mine(d drops.Drop) (reply, mine bool) {
+	reply, mine = f.like(d)
+	switch {
+	case !mine || reply:
+	case d.Dst.Addr() != f.s.to && f.s.to.IsPrivate():
+		mine = false
+	case f.port != 0 && f.g.names[d.NetNS] == f.s.from.name:
+		mine = d.Src.Port() == f.port || d.Proto == unix.IPPROTO_ICMP && d.ID == f.port
+	}
+	return reply, mine
+}
+
+func (f *flight) like(d drops.Drop) (reply, mine bool) {
 	switch f.s.proto {
 	case path.ICMP:
 		return d.Type == 0, d.Proto == unix.IPPROTO_ICMP && (d.Type == 8 || d.Type == 0)
@@ -367,6 +394,7 @@ func (f *flight) ask() {
 		}
 		f.o.reply = fate{state: delivered, at: f.s.from.name}
 	case errors.Is(err, unix.ECONNREFUSED):
+		f.errno = err
 		if f.o.forward.state == refused { // nothing more is asked of what an ICMP error meets
 			f.o.reply = fate{state: delivered, at: f.s.from.name}
 		}

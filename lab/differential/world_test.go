@@ -87,10 +87,13 @@ func (b *blueprint) vpc(d dice, y *strings.Builder, i int, v string, far bool) {
 		}
 	}
 	fmt.Fprintf(y, "      - {name: spare, subnets: []}\n    routeTables:\n")
-	fmt.Fprintf(y, "      - {name: main, main: true, routes: %s}\n", b.routes(d, v))
+	fmt.Fprintf(y, "      - {name: main, main: true, routes: %s}\n", b.routes(d, v, ""))
 	for s := range 2 {
 		if d.in(2) {
-			fmt.Fprintf(y, "      - {name: own%d, subnets: [%s%d], routes: %s}\n", s, v, s, b.routes(d, v))
+			// A route to an appliance may be for the other subnet: of one for its own
+			// block AWS says nothing.
+			other := fmt.Sprintf("10.%d.%d.0/24", i, 2-s)
+			fmt.Fprintf(y, "      - {name: own%d, subnets: [%s%d], routes: %s}\n", s, v, s, b.routes(d, v, other))
 		}
 	}
 }
@@ -123,8 +126,10 @@ func (b *blueprint) groupRules(d dice, v, way string) string {
 			remote = "prefixList/some"
 		}
 		rule := fmt.Sprintf("{%s, %s: %s}", traffic(d), way, remote)
-		if !seen[rule] {
-			seen[rule] = true
+		// EC2 knows two ways to write one rule for the same.
+		same := strings.NewReplacer("protocol: 6", "protocol: tcp", "protocol: 17", "protocol: udp").Replace(rule)
+		if !seen[same] {
+			seen[same] = true
 			rules = append(rules, rule)
 		}
 	}
@@ -144,8 +149,8 @@ func (b *blueprint) aclRules(d dice) string {
 }
 
 // routes of a table of VPC v: most of what is joined, and now and then none, or
-// one that leads elsewhere.
-func (b *blueprint) routes(d dice, v string) string {
+// one that leads elsewhere. other is the block of another subnet, or empty.
+func (b *blueprint) routes(d dice, v, other string) string {
 	var routes []string
 	add := func(to, via string) { routes = append(routes, fmt.Sprintf("{to: %s, via: %s}", to, via)) }
 	for i, o := range b.vpcs {
@@ -170,7 +175,10 @@ func (b *blueprint) routes(d dice, v string) string {
 		add("0.0.0.0/0", "nat/out-"+v)
 	}
 	if d.in(4) {
-		add(one(d, "192.168.0.0/16", "10.2.1.0/24", knownHost+"/32"), "instance/"+v+"-p")
+		add(one(d, "192.168.0.0/16", knownHost+"/32"), "instance/"+v+"-p")
+	}
+	if other != "" && d.in(4) {
+		add(other, "instance/"+v+"-p")
 	}
 	if d.in(6) {
 		add("192.168.7.0/24", "nat/out-"+v)

@@ -77,15 +77,22 @@ type filterCompiler struct {
 }
 
 // wantedFilters says what filters the ENIs have, by ID, and the rules that they
-// lead to. What contradicts itself allows
-// nothing, and is in the errors: a group or ACL with a rule that cannot be, or an
-// ENI that names one that does not exist.
-func wantedFilters(vpcs []VPC, peerings []Peering) (map[string]bpfFilter, ruleEntries, []error) {
+// lead to; those of attachments are by the attachment's ID. What contradicts
+// itself allows nothing, and is in the errors: a group or ACL with a rule that
+// cannot be, or an ENI that names one that does not exist.
+func wantedFilters(t checked) (map[string]bpfFilter, ruleEntries, []error) {
 	c := &filterCompiler{
-		ruleEntries: newRuleEntries(), vpcs: vpcs, peerings: peerings, done: map[string]filterSet{},
+		ruleEntries: newRuleEntries(), vpcs: t.vpcs, peerings: t.peerings, done: map[string]filterSet{},
 	}
 	filters := map[string]bpfFilter{}
-	for _, v := range vpcs {
+	for _, g := range t.transit {
+		for _, a := range g.Attachments {
+			if f, ok := c.attachment(a); ok {
+				filters[a.ID] = f
+			}
+		}
+	}
+	for _, v := range t.vpcs {
 		for _, e := range v.ENIs {
 			if f := c.filter(v, e); f.Flags != 0 {
 				filters[e.ID] = f
@@ -93,6 +100,24 @@ func wantedFilters(vpcs []VPC, peerings []Peering) (map[string]bpfFilter, ruleEn
 		}
 	}
 	return filters, c.ruleEntries, c.errs
+}
+
+// attachment is the ACL of the subnet that an attachment is in.
+func (c *filterCompiler) attachment(a Attachment) (f bpfFilter, ok bool) {
+	for _, v := range c.vpcs {
+		i := slices.IndexFunc(v.Subnets, func(s Subnet) bool { return s.ID == a.Subnet })
+		if v.ID != a.VPC || a.Subnet == "" || i < 0 {
+			continue
+		}
+		s := v.Subnets[i]
+		f.Subnet, f.Mask = beUint32(s.CIDR.Masked().Addr()), binary.NativeEndian.Uint32(net.CIDRMask(s.CIDR.Bits(), 32))
+		if s.ACL != "" {
+			set := c.acl(v, s.ACL)
+			f.Acl, f.Flags = set.id, set.flags
+		}
+		return f, true
+	}
+	return f, false
 }
 
 func (c *filterCompiler) filter(v VPC, e ENI) bpfFilter {

@@ -314,7 +314,7 @@ func TestGroupReferenceAcrossPeering(t *testing.T) {
 	for i := range vpcs[1:] {
 		vpcs[i+1].Groups = []SecurityGroup{{ID: "sg-far"}}
 	}
-	_, got, errs := wantedFilters(vpcs, []Peering{{"pcx-1", [2]string{"vpc-peer", "vpc-home"}}, {"pcx-2", [2]string{"vpc-home", "vpc-abroad"}}})
+	_, got, errs := wantedFilters(checked{vpcs: vpcs, peerings: []Peering{{"pcx-1", [2]string{"vpc-peer", "vpc-home"}}, {"pcx-2", [2]string{"vpc-home", "vpc-abroad"}}}})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

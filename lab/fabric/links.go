@@ -110,15 +110,27 @@ type linkKey struct {
 	place place
 }
 
-// numberLinks gives each end its ifindex: the one it has, or a new one.
-func (f *Fabric) numberLinks(links []link) {
+// numberLinks gives each end its ifindex: the one it has, or a new one, whose
+// place in the BPF maps no ENI and no other end has.
+func (f *Fabric) numberLinks(links []link, enis map[string]port) {
 	ports := map[linkKey]int{}
+	taken := map[int]bool{}
+	for _, p := range enis {
+		taken[p.index%eniSlots] = true
+	}
+	for _, index := range f.linkPorts {
+		taken[index%eniSlots] = true
+	}
 	for i := range links {
 		for j := range links[i].ends {
 			end := &links[i].ends[j]
 			key := linkKey{links[i].id, end.place}
 			if end.index = f.linkPorts[key]; end.index == 0 {
+				for taken[f.next%eniSlots] && len(taken) < eniSlots {
+					f.next++
+				}
 				end.index = f.next
+				taken[end.index%eniSlots] = true
 				f.next++
 			}
 			ports[key] = end.index

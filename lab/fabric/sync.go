@@ -49,12 +49,15 @@ func (f *Fabric) sync(ctx context.Context, t Topology) (Result, error) {
 	ports := f.number(good.vpcs)
 	f.numberTables(good)
 	links := f.wantedLinks(good)
-	f.numberLinks(links)
-	filters, rules, filterErrs := wantedFilters(good.vpcs, good.peerings)
+	f.numberLinks(links, ports)
+	filters, rules, filterErrs := wantedFilters(good)
 	errs = append(errs, filterErrs...)
 	wanted := wantedMaps(good.vpcs, ports, filters, f.subnetTable)
-	for _, index := range f.linkPorts {
+	for key, index := range f.linkPorts {
 		wanted.drops[uint32(index)] = true
+		if filter, ok := filters[key.id]; ok && key.place.kind == placeVPC {
+			wanted.enis[uint32(index)] = bpfEni{Ifindex: uint32(index), Filter: filter}
+		}
 	}
 	staleRules, err := f.addRules(rules)
 	if err != nil {
@@ -102,6 +105,9 @@ func (f *Fabric) number(vpcs []VPC) map[string]port {
 	taken := map[int]bool{}
 	for _, p := range f.ports {
 		taken[p.index%eniSlots] = true
+	}
+	for _, index := range f.linkPorts {
+		taken[index%eniSlots] = true
 	}
 	for _, v := range vpcs {
 		for _, e := range v.ENIs {

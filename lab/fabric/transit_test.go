@@ -119,3 +119,68 @@ transit gateway tgw-1: route table t: two routes to 10.0.0.0/8`
 		t.Errorf("sync of a bad topology: %v, %v", res, err)
 	}
 }
+
+// The ACL of an attachment's subnet is asked about what instances send to the
+// transit gateway, and about what comes from it for other subnets.
+func TestTransitGatewayAsksTheACLOfTheAttachmentsSubnet(t *testing.T) {
+	all, none := []ACLRule{aclRule(100, true, AllProtocols, 0, 0, "0.0.0.0/0")}, []ACLRule{}
+	both := Route{pfx("10.0.0.0/8"), ToTransitGateway, "tgw-1"}
+	v1, v2 := routed("vpc-1", eniA()).route("i-a", both), routed("vpc-2", eniC()).route("i-c", both)
+	v2.Subnets = append(v2.Subnets, Subnet{ID: "subnet-tgw", CIDR: pfx("10.1.2.0/28"), RouteTable: "rtb-i-c"})
+	w := world(v1, v2)
+	w.TransitGateways = []TransitGateway{{
+		ID:          "tgw-1",
+		Attachments: []Attachment{{ID: "att-1", VPC: "vpc-1", Table: "t"}, {ID: "att-2", VPC: "vpc-2", Table: "t"}},
+		Tables:      []RouteTable{{"t", []Route{{pfx("10.0.0.0/16"), ToAttachment, "att-1"}, {pfx("10.1.0.0/16"), ToAttachment, "att-2"}}}},
+	}}
+	f := newFabric(t)
+	g := start(t, f, w)
+	a, c := g["i-a"].udp("10.0.1.10:5000"), g["i-c"].udp("10.1.1.10:5000")
+	drops := map[Reason]uint64{}
+	ask := func(attachedTo, aclOf string, acl NetworkACL, fromA bool, reason Reason) {
+		t.Helper()
+		v := w.VPCs[1]
+		v.ACLs = []NetworkACL{{ID: "acl", Ingress: acl.Ingress, Egress: acl.Egress}}
+		for i := range v.Subnets {
+			v.Subnets[i].ACL = ""
+			if v.Subnets[i].ID == aclOf {
+				v.Subnets[i].ACL = "acl"
+			}
+		}
+		w.VPCs[1] = v
+		w.TransitGateways[0].Attachments[1].Subnet = attachedTo
+		mustHold(t, f, w)
+		from, to, at := a, c, "10.1.1.10:5000"
+		if !fromA {
+			from, to, at = c, a, "10.0.1.10:5000"
+		}
+		if _, err := from.WriteToUDPAddrPort([]byte("x"), netip.MustParseAddrPort(at)); err != nil {
+			t.Fatal(err)
+		}
+		if reason == 0 {
+			receiveUDP(t, to)
+		} else {
+			drops[reason]++
+		}
+		waitLinkDrops(t, f, "att-2", drops)
+	}
+	deny, in, out := NetworkACL{Ingress: none, Egress: none}, NetworkACL{Ingress: all, Egress: none}, NetworkACL{Ingress: none, Egress: all}
+	ask("subnet-i-c", "subnet-i-c", deny, true, 0) // within the subnet nothing is asked
+	ask("subnet-i-c", "subnet-i-c", out, false, NACLIngress)
+	ask("subnet-tgw", "subnet-tgw", out, false, NACLIngress)
+	ask("subnet-tgw", "subnet-tgw", in, false, 0)
+	ask("subnet-tgw", "subnet-tgw", in, true, NACLEgress)
+	ask("subnet-tgw", "subnet-tgw", out, true, 0)
+}
+
+// An ENI that forwards with another's source sends from its own subnet.
+func TestACLKnowsWhoSentByTheENI(t *testing.T) {
+	ea, eb := eniA(), testENI(eniB().ID, "i-b", macB, "10.0.1.20")
+	ea.SubnetID, eb.SubnetID = "subnet-a", "subnet-a"
+	ea.SourceDestCheck = false
+	l := newFilterLab(t, ea, eb)
+	l.vpc.Subnets = []Subnet{{ID: "subnet-a", CIDR: ea.Subnet, ACL: "acl-1"}}
+	l.vpc.ACLs = []NetworkACL{{ID: "acl-1"}}
+	l.sync()
+	l.passes(ipFrame(macA, "10.9.9.9", "10.0.1.20", 17, 0, udp(4000, 53)))
+}

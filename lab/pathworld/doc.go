@@ -8,7 +8,8 @@
 // carries them out: the fabric is the explainer's judge, so what the fabric
 // understood must not reach the explainer. It imports no decision of theirs.
 //
-// The cloud half is pure. Reading namespaces needs root and the program nft.
+// The cloud half is pure. Reading namespaces needs root and, where there are
+// tables of nftables, the program nft: without it they are not known.
 // All functions are safe for concurrent use.
 package pathworld
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
@@ -186,8 +187,17 @@ func readSysctls(n *path.Namespace) error {
 	return nil
 }
 
-// readRuleset runs nft in the namespace of the calling thread.
+// readRuleset runs nft in the namespace of the calling thread, where there is
+// anything for it to read.
 func readRuleset(n *path.Namespace) error {
+	tables, err := (&nftables.Conn{}).ListTables()
+	if err != nil {
+		return fmt.Errorf("list nftables: %w", err)
+	}
+	if len(tables) == 0 {
+		n.Nftables = path.Known(path.Ruleset{})
+		return nil
+	}
 	b, err := exec.Command("nft", "-s", "list", "ruleset").Output()
 	if errors.Is(err, exec.ErrNotFound) {
 		n.Nftables = path.Unknown[path.Ruleset]("there is no program nft")

@@ -29,6 +29,7 @@ var ErrNotRunning = errors.New("no lab of this name is running")
 //	POST /flowlog  the flow records since the last time
 //	GET  /capture  what crosses an ENI, as a pcap file
 //	GET  /calls    the calls of its EC2 Query API
+//	GET  /snapshot all that its EC2 holds, as JSON
 const controlSocket = "lab.sock"
 
 // maxStatus bounds the answer of a lab, in bytes.
@@ -78,6 +79,7 @@ func (l *Lab) Serve(ctx context.Context, listening func()) error {
 	l.flowLogRoutes(mux)
 	l.captureRoutes(mux)
 	l.callRoutes(mux)
+	l.snapshotRoutes(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()

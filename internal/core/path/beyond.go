@@ -143,8 +143,8 @@ func (w *walk) transit(v *VPC, subnet string, h Hop, id string, p *Packet) step 
 		w.add(Hop{Where: where, Matched: from.ID + " has no subnet in the zone of " + subnet, Verdict: Drop, Code: CodeTransitZone})
 		door = from.Subnets[0]
 	}
-	w.acl(v, door, p, false)
 	w.link(where, id, mtuTransit, p)
+	w.acl(v, door, p, false)
 	to, why := w.transitRoute(g, from, p.Dst)
 	if to == nil {
 		if why.Verdict == Blind {
@@ -335,13 +335,13 @@ func (w *walk) natOut(v *VPC, subnet, id string, p *Packet) step {
 		w.blindHop(where, v.NATGateways.unknown(id), true)
 		return nil
 	}
+	w.link(where, id, mtuNAT, p)
 	if g.Subnet != subnet {
 		w.acl(v, g.Subnet, p, false)
 	}
 	if g.State != "available" {
 		w.add(Hop{Where: where, Matched: id + " is " + g.State, Verdict: Drop, Code: CodeNATGateway})
 	}
-	w.link(where, id, mtuNAT, p)
 	if p.Src == g.Private {
 		w.add(Hop{Where: where, Matched: "gets what it sent itself: the route table of its subnet leads to it", Verdict: Drop, Code: CodeLoop})
 		return nil
@@ -365,10 +365,10 @@ func (w *walk) natOut(v *VPC, subnet, id string, p *Packet) step {
 // natIn is what comes back to a NAT gateway; nobody gets in unasked.
 func (w *walk) natIn(v *VPC, subnet string, g *NATGateway, p *Packet) step {
 	where := Where{v.Name, KindNAT, g.ID}
+	w.link(where, g.ID, mtuNAT, p)
 	if subnet != g.Subnet {
 		w.acl(v, g.Subnet, p, false)
 	}
-	w.link(where, g.ID, mtuNAT, p)
 	for _, f := range w.nats {
 		if f.gateway != g.ID || f.reply != p.tuple() {
 			continue

@@ -19,6 +19,7 @@ import (
 type eniFlow struct {
 	eni string
 	t   tuple
+	out bool
 }
 
 // checks collects what one place says, and puts it on the way as one hop where
@@ -81,8 +82,8 @@ func (w *walk) eniOut(e *ENI, v *VPC, dev string, p *Packet) step {
 
 // group asks an ENI's security groups, unless they remember the flow.
 func (w *walk) group(c *checks, e *ENI, v *VPC, p *Packet, out bool) {
-	key := eniFlow{e.ID, p.tuple()}
-	if w.tracked[eniFlow{e.ID, key.t.inverse()}] {
+	key := eniFlow{e.ID, p.tuple(), out}
+	if w.tracked[eniFlow{e.ID, key.t.inverse(), !out}] {
 		c.pass("tracked")
 		return
 	}
@@ -318,13 +319,24 @@ func (w *walk) local(v *VPC, subnet string, p *Packet) step {
 func (w *walk) eniIn(e *ENI, v *VPC, subnet string, p *Packet) step {
 	d, known := w.t.enis[e.ID]
 	c := &checks{w: w, where: Where{v.Name, KindENI, e.ID}, hop: Hop{eni: e, vpc: v, Device: d.name}}
-	if subnet != e.Subnet {
-		w.acl(v, e.Subnet, p, false)
-	}
 	if e.Attached.Known && !e.Attached.Value {
 		c.fail(e.ID+" is attached to no instance", CodeNotAttached)
 	}
+	if subnet != e.Subnet {
+		w.acl(v, e.Subnet, p, false)
+	}
 	w.group(c, e, v, p, false)
+	if known {
+		// What is longer than the receiving host's MTU does not get in either: "Path
+		// MTU Discovery", in "Network maximum transmission unit (MTU)".
+		switch dev := d.at.ns.device(d.name); {
+		case dev == nil:
+		case dev.Down:
+			c.fail(d.name+" is down", CodeDown)
+		case dev.MTU > 0 && p.Size > dev.MTU:
+			c.fail(fmt.Sprintf("%d bytes, and %s takes %d", p.Size, d.name, dev.MTU), CodeMTU)
+		}
+	}
 	result := "in " + e.ID
 	if known {
 		result = "in " + d.name

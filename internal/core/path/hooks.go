@@ -56,15 +56,17 @@ var iptHooks = map[string]map[string]int{
 	"security": {"input": 50, "forward": 50, "output": 50},
 }
 
-// baseChains lists what a hook runs, in its order.
+// baseChains lists what a hook runs, in its order. Of two chains of one priority
+// the kernel runs the younger one first (nf_hook_entries_grow), which is the one
+// that nft lists later.
 func baseChains(ns *Namespace, hook string) []baseChain {
 	var out []baseChain
-	for i := range ns.Nftables.Value.tables {
+	for i := range slices.Backward(ns.Nftables.Value.tables) {
 		t := &ns.Nftables.Value.tables[i]
 		if t.family != "ip" && t.family != "inet" {
 			continue
 		}
-		for _, c := range t.chains {
+		for _, c := range slices.Backward(t.chains) {
 			if c.hook == hook {
 				out = append(out, baseChain{c.priority, c.kind == "nat", c.kind == "route", c, t, nil, nil})
 			}
@@ -137,8 +139,9 @@ func (v *visit) base(c *baseChain) {
 	var o outcome
 	var text string
 	drop := false
-	if c.priority < conntrackPriority {
-		// These chains run before the kernel has looked the connection up.
+	if c.priority < conntrackPriority && (v.hook == "prerouting" || v.hook == "output") {
+		// These chains run before the kernel has looked the connection up; at the
+		// other hooks it has.
 		defer func(ct *conn) { v.ct = ct }(v.ct)
 		v.ct = nil
 	}

@@ -52,16 +52,27 @@ func (w *walk) fromLocal(at *nsRef, p *Packet) step {
 			w.blind(v, "not known: an address of "+f.route.Dev+" to send from")
 			return nil
 		}
+		// connect(2) asks twice: for an address, and then for its way (ip_route_connect).
+		if f = at.fib.lookup(flow{src: p.Src, dst: p.Dst, iif: "lo"}); !w.leads(v, f) {
+			return nil
+		}
 	}
 	w.track(v)
 	v.oif = f.route.Dev
+	if f.route.Kind == "local" {
+		v.oif = "lo"
+	}
+	w.fits(v, f)
 	if v.run("output") {
 		if f = at.fib.lookup(flow{src: p.Src, dst: p.Dst, iif: "lo", mark: p.Mark}); !w.leads(v, f) {
 			return nil
 		}
 	}
 	if f.route.Kind == "local" {
-		v.iif = "lo"
+		// What is for itself leaves by the loopback device and comes in by it.
+		v.run("postrouting")
+		v.iif, v.oif = "lo", ""
+		v.run("prerouting")
 		return w.deliver(v)
 	}
 	return w.send(v, f)
@@ -108,10 +119,11 @@ func (w *walk) arrive(at *nsRef, iif string, p *Packet) step {
 		w.reversePath(v, "")
 		return w.deliver(v)
 	}
+	w.forwards(v) // ip_route_input_slow asks this first
 	w.reversePath(v, f.route.Dev)
-	w.forwards(v)
 	p.hops++
 	v.oif = f.route.Dev
+	w.fits(v, f)
 	v.run("forward")
 	return w.send(v, f)
 }
@@ -313,14 +325,6 @@ func (w *walk) send(v *visit, f found) step {
 			w.hop(v, Hop{Matched: d.Name + "'s other end, " + dev + ", is down", Verdict: Drop, Code: CodeDown})
 		}
 	}
-	mtu := d.MTU
-	if r.MTU > 0 {
-		mtu = min(mtu, r.MTU)
-	}
-	w.narrow(mtu)
-	if v.p.Size > mtu && mtu > 0 {
-		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s takes %d", v.p.Size, d.Name, mtu), Verdict: Drop, Code: CodeMTU})
-	}
 	w.programs(v, d.Name, "egress")
 	switch {
 	case d.Kind == "eni":
@@ -343,6 +347,27 @@ func (w *walk) leaveByENI(v *visit, d *Device) step {
 	return func() step { return w.eniOut(e, vpc, name, p) }
 }
 
+// fits: does the packet fit the way on? A kernel asks when it has found the way,
+// before the hooks forward and output (ip_forward, ip_setup_cork).
+func (w *walk) fits(v *visit, f found) {
+	d := v.at.ns.device(f.route.Dev)
+	if d == nil || f.route.Kind == "local" {
+		return
+	}
+	mtu := d.MTU
+	if f.route.MTU > 0 {
+		mtu = min(mtu, f.route.MTU)
+	}
+	w.narrow(mtu)
+	if v.p.Size > mtu && mtu > 0 {
+		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s takes %d", v.p.Size, d.Name, mtu), Verdict: Drop, Code: CodeMTU})
+	}
+}
+
+// vlanTag is what the end of a veth pair takes beyond its MTU, in bytes
+// (__is_skb_forwardable).
+const vlanTag = 4
+
 // cross takes the packet to the other end of a veth pair.
 func (w *walk) cross(v *visit, d *Device) step {
 	peer, dev, err := w.peer(v.at, d)
@@ -351,6 +376,9 @@ func (w *walk) cross(v *visit, d *Device) step {
 		return nil
 	}
 	w.neighbour(v, d, peer, v.hop)
+	if o := peer.ns.device(dev); o != nil && o.MTU > 0 && v.p.Size > o.MTU+vlanTag {
+		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s's other end, %s, takes %d; nobody is told", v.p.Size, d.Name, dev, o.MTU), Verdict: Drop, Code: CodeMTU})
+	}
 	p := v.p
 	return func() step { return w.arrive(peer, dev, p) }
 }

@@ -96,11 +96,16 @@ type tuple struct {
 	proto    Proto
 	src, dst netip.Addr
 	sp, dp   Ports
+	answer   bool // an echo reply: a question is not the answer to one (RFC 792)
 }
 
-func (p *Packet) tuple() tuple { return tuple{p.Proto, p.Src, p.Dst, p.SrcPort, p.DstPort} }
+func (p *Packet) tuple() tuple {
+	return tuple{p.Proto, p.Src, p.Dst, p.SrcPort, p.DstPort, p.Proto == ICMP && p.Reply}
+}
 
-func (t tuple) inverse() tuple { return tuple{t.proto, t.dst, t.src, t.dp, t.sp} }
+func (t tuple) inverse() tuple {
+	return tuple{t.proto, t.dst, t.src, t.dp, t.sp, t.proto == ICMP && !t.answer}
+}
 
 // kind is the packet in a person's word.
 func (p *Packet) kind() string {

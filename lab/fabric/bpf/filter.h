@@ -75,11 +75,11 @@ static __always_inline int decide(struct __sk_buff *skb, struct filter *f, struc
 
 	if (f->flags & FILTER_GROUPS && p->in_flow)
 		flow = find_flow(f, &p->key, now / FLOW_TICK);
-	if (dir == IN && !acl_allows(f, p, flow, dir))
+	if (dir == IN && !acl_allows(skb, f, p, flow, dir))
 		return REASON_NACL_INGRESS;
 	if (f->flags & FILTER_GROUPS && !groups_allow(skb, f, p, flow, dir, now / FLOW_TICK))
 		return dir == IN ? REASON_SG_INGRESS : REASON_SG_EGRESS;
-	if (dir == OUT && !acl_allows(f, p, flow, dir))
+	if (dir == OUT && !acl_allows(skb, f, p, flow, dir))
 		return REASON_NACL_EGRESS;
 	return REASON_NONE;
 }

@@ -14,6 +14,7 @@
 // from_eni does.
 #pragma once
 
+#include "acl.h"
 #include "ipv4.h"
 #include "nat.h"
 
@@ -43,12 +44,18 @@ static __always_inline int enter(struct __sk_buff *skb, __u32 table)
 SEC("tc")
 int from_link(struct __sk_buff *skb)
 {
-	return enter(skb, skb->tc_classid);
+	int verdict = enter(skb, skb->tc_classid);
+
+	if (attachment_denies(skb, OUT))
+		return drop(skb, skb->ifindex, REASON_NACL_EGRESS);
+	return verdict;
 }
 
 SEC("tc")
 int to_link(struct __sk_buff *skb)
 {
+	if (attachment_denies(skb, IN))
+		return drop(skb, skb->ifindex, REASON_NACL_INGRESS);
 	restore_255(skb);
 	return PASS;
 }

@@ -6,7 +6,7 @@
 // nothing. It reads the packet where it lies, and copies none of it.
 #pragma once
 
-#include "flow.h"
+#include "acl.h"
 
 // read_flow fills in the key and the flags of an unfragmented TCP or UDP packet.
 // The key is written in words, for a CPU does not like to read in one piece what
@@ -45,7 +45,7 @@ static __always_inline int under_way(struct __sk_buff *skb, struct filter *f, __
 	flow = find_flow(f, &p.key, now);
 	if (!flow || (!flow->tracked && !was_found(flow, f, FOUND_ALLOWED)))
 		return 0;
-	if ((f->flags & (FILTER_ACL_OUT << dir)) && (p.key.remote & f->mask) != f->subnet &&
+	if ((f->flags & (FILTER_ACL_OUT << dir)) && !stays_inside(skb, f, p.key.remote, dir) &&
 	    !was_found(flow, f, FOUND_ACL_OUT << dir))
 		return 0;
 	touch(flow, &p, dir, now);

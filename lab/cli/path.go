@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-cni/fairway/internal/core/path"
+	"github.com/fairway-cni/fairway/internal/core/path/render"
+	"github.com/fairway-cni/fairway/lab/pathworld"
+)
+
+// errPath says that the packet, or its reply, does not arrive or may not.
+var errPath = errors.New("not delivered both ways")
+
+func pathCommand(o *options) *cobra.Command {
+	var proto, file string
+	var size int
+	cmd := &cobra.Command{
+		Use:   "path [FROM TO]",
+		Short: "Explain the way of a packet in this lab, as fairway path does",
+		Long: `Read what the lab's EC2 and the kernels of its instances and pods hold, and follow
+a packet through it and its reply back. Nothing is sent; probe and send do that.
+
+FROM and TO are INSTANCE/POD, node:INSTANCE, an ENI's ID, an address or
+"internet"; TO may end in a port. With --world what was read is written to a
+file, for fairway path -b.`,
+		Example: `  fairway-lab path node-a/web node-b/api:80
+  fairway-lab path node:node-a internet:443 --proto tcp
+  fairway-lab path --world lab.json`,
+		Args: arguments(func(_ *cobra.Command, args []string) error {
+			if len(args) == 2 || len(args) == 0 && file != "" {
+				return nil
+			}
+			return errors.New("want FROM and TO, or --world FILE")
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			w, err := o.pathWorld(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if file != "" {
+				b, err := w.JSON()
+				if err == nil {
+					err = os.WriteFile(file, b, 0o644)
+				}
+				if err != nil {
+					return fmt.Errorf("write world: %w", err)
+				}
+			}
+			if len(args) == 0 {
+				return nil
+			}
+			return o.explain(w, path.Probe{From: args[0], To: args[1], Proto: path.Proto(proto), Size: size})
+		},
+	}
+	cmd.Flags().StringVar(&proto, "proto", "tcp", "tcp, udp or icmp")
+	cmd.Flags().IntVar(&size, "size", path.SYN, "bytes of the packet, the IP header included; it must not be fragmented")
+	cmd.Flags().StringVar(&file, "world", "", "write what was read to `FILE`")
+	return cmd
+}
+
+func (o *options) explain(w *path.World, p path.Probe) error {
+	t := path.NewTracer(w)
+	a, err := t.Trace(p)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	d, err := t.Diagnose(a)
+	if err != nil {
+		return fmt.Errorf("diagnose: %w", err)
+	}
+	fmt.Fprint(o.Stdout, render.Text(render.Report{Answer: a, Diagnosis: d}, render.Style{Width: o.Columns}))
+	if a.Verdict != path.Arrived {
+		return errPath
+	}
+	return nil
+}
+
+// pathWorld reads the lab as a world. A pod's namespace there is the name of its
+// instance.
+func (o *options) pathWorld(ctx context.Context) (*path.World, error) {
+	r, name, err := o.remote()
+	if err != nil {
+		return nil, err
+	}
+	status, err := r.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := r.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := o.allPods(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	var open []*os.File
+	defer func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}()
+	netns := func(path string) (*os.File, error) {
+		f, err := os.Open(path)
+		if err == nil {
+			open = append(open, f)
+		}
+		return f, err
+	}
+	var hosts []pathworld.Host
+	for _, in := range running(status) {
+		proc := filepath.Join("/proc", strconv.Itoa(in.PID))
+		h := pathworld.Host{Instance: in.ID, Name: in.Name}
+		if h.NetNS, err = netns(filepath.Join(proc, "ns/net")); err != nil {
+			return nil, fmt.Errorf("open network namespace of %s: %w", in.Name, err)
+		}
+		for _, p := range pods {
+			if p.Instance != in.Name || !p.Ready || len(p.Addresses) == 0 {
+				continue
+			}
+			pod := pathworld.Pod{Namespace: in.Name, Name: p.Name, Addr: p.Addresses[0].Addr()}
+			if pod.NetNS, err = netns(filepath.Join(proc, "root", p.NetNS)); err != nil {
+				return nil, fmt.Errorf("open network namespace of pod %s: %w", p.Name, err)
+			}
+			h.Pods = append(h.Pods, pod)
+		}
+		hosts = append(hosts, h)
+	}
+	return pathworld.Read(name, snap, hosts)
+}
