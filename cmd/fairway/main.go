@@ -81,7 +81,7 @@ statuses of their own.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand(), statusCommand(), pathCommand(), explainCommand())
+	root.AddCommand(planCommand(), statusCommand(), pathCommand(), bundleCommand(), explainCommand())
 	return root
 }
 

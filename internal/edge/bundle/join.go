@@ -45,7 +45,7 @@ func Join(sources []Source) (*path.World, error) {
 	var names, taken []string
 	for i, s := range sources {
 		j.next = s.Name
-		o := s.World
+		o, empty := s.World, len(w.VPCs) == 0
 		names, taken = appendNew(names, o.Name), appendNew(taken, o.Taken)
 		for k := range o.VPCs {
 			j.vpc(w, &o.VPCs[k])
@@ -63,7 +63,6 @@ func Join(sources []Source) (*path.World, error) {
 		if i == 0 {
 			w.Peerings, w.TransitGateways, w.Services = o.Peerings, o.TransitGateways, o.Services
 		} else {
-			empty := len(sources[0].World.VPCs) == 0 && i == 1
 			w.Peerings = joinList(j, account{empty, len(o.VPCs) == 0}, w.Peerings, o.Peerings, "peering",
 				func(p path.Peering) string { return p.ID })
 			w.TransitGateways = joinList(j, account{empty, len(o.VPCs) == 0}, w.TransitGateways, o.TransitGateways, "transit gateway",
