@@ -275,5 +275,5 @@ func (c *collected) others(instances map[string]string, self string) {
 	if len(ids) > most {
 		text += ", ..."
 	}
-	c.note("not read: the kernels of %d other instances (%s); run fairway bundle --node on those that matter, and give all files to fairway path by -b", len(ids), text)
+	c.note("not read: the kernels of %d instances (%s); run fairway bundle --node on those that matter, and give all files to fairway path by -b", len(ids), text)
 }

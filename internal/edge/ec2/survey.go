@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -112,7 +115,8 @@ type pager[O any] interface {
 	NextPage(context.Context, ...func(*ec2.Options)) (O, error)
 }
 
-// each gives all pages of a listing, and waits where EC2 throttles.
+// each gives all pages of a listing, and waits where EC2 throttles or an answer
+// breaks off.
 func each[O any](ctx context.Context, s *surveyor, action string, pages pager[O], take func(O) error) error {
 	what := "survey region " + s.Region
 	for pages.HasMorePages() {
@@ -123,7 +127,7 @@ func each[O any](ctx context.Context, s *surveyor, action string, pages pager[O]
 				page = got
 				break
 			}
-			if err = wrap(action, what, err); !errors.Is(err, ErrThrottled) || i >= len(s.Pauses) {
+			if err = wrap(action, what, err); !errors.Is(err, ErrThrottled) && !cutOff(err) || i >= len(s.Pauses) {
 				return err
 			}
 			select {
@@ -137,6 +141,12 @@ func each[O any](ctx context.Context, s *surveyor, action string, pages pager[O]
 		}
 	}
 	return nil
+}
+
+// cutOff holds for an answer that began and did not come whole. A listing can be
+// asked for again.
+func cutOff(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func inVPC(id string) []types.Filter { return []types.Filter{filter("vpc-id", id)} }
