@@ -68,6 +68,8 @@ func (s sources) collect(ctx context.Context, now time.Time) (collected, error) 
 		}
 		c.world.Nodes = append(c.world.Nodes, n)
 	}
+	c.world.Peerings = path.Unknown[[]path.Peering]("EC2 was not read")
+	c.world.TransitGateways = path.Unknown[[]path.TransitGateway]("EC2 was not read")
 	c.world.Services = path.Unknown[[]path.Service]("the Kubernetes API is not asked")
 	if !s.ec2 {
 		return c, nil

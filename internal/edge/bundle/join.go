@@ -63,12 +63,11 @@ func Join(sources []Source) (*path.World, error) {
 		if i == 0 {
 			w.Peerings, w.TransitGateways, w.Services = o.Peerings, o.TransitGateways, o.Services
 		} else {
-			w.Peerings = joinList(j, account{empty, len(o.VPCs) == 0}, w.Peerings, o.Peerings, "peering",
-				func(p path.Peering) string { return p.ID })
-			w.TransitGateways = joinList(j, account{empty, len(o.VPCs) == 0}, w.TransitGateways, o.TransitGateways, "transit gateway",
-				func(g path.TransitGateway) string { return g.ID })
-			w.Services = joinList(j, account{}, w.Services, o.Services, "Service",
-				func(s path.Service) string { return s.Cluster + ":" + s.Namespace + "/" + s.Name })
+			of := account{empty, len(o.VPCs) == 0}
+			w.Peerings = joinList(j, of, w.Peerings, o.Peerings, func(p path.Peering) string { return "peering " + p.ID })
+			w.TransitGateways = joinList(j, of, w.TransitGateways, o.TransitGateways, func(g path.TransitGateway) string { return g.ID })
+			w.Services = joinList(j, account{}, w.Services, o.Services,
+				func(s path.Service) string { return "Service " + s.Cluster + ":" + s.Namespace + "/" + s.Name })
 		}
 		j.have = strings.Trim(j.have+", "+s.Name, ", ")
 	}
@@ -99,7 +98,7 @@ func same(a, b any) bool {
 // account says of two worlds which has no VPC, so that its lists are no account's.
 type account struct{ noneHave, noneNext bool }
 
-func joinList[T any](j *joiner, of account, a, b path.Part[[]T], what string, id func(T) string) path.Part[[]T] {
+func joinList[T any](j *joiner, of account, a, b path.Part[[]T], id func(T) string) path.Part[[]T] {
 	switch {
 	case of.noneNext && !b.Known:
 		return a
@@ -117,7 +116,7 @@ func joinList[T any](j *joiner, of account, a, b path.Part[[]T], what string, id
 		case i < 0:
 			all = append(all, v)
 		case !same(all[i], v):
-			j.conflict(what + " " + id(v))
+			j.conflict(id(v))
 		}
 	}
 	return path.Known(all)

@@ -3,7 +3,6 @@ package ec2
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -80,7 +79,7 @@ func (r region) scope(vpcs ...string) Scope {
 	return Scope{Region: "eu-west-1", VPCs: vpcs, Pauses: []time.Duration{time.Microsecond}}
 }
 
-func texts1[T interface{ String() string }](all []T) (out []string) {
+func linesOf[T interface{ String() string }](all []T) (out []string) {
 	for _, v := range all {
 		out = append(out, v.String())
 	}
@@ -109,20 +108,20 @@ func TestSurvey(t *testing.T) {
 		t.Fatalf("route tables %+v", v.RouteTables)
 	}
 	check("its subnets", []string{r.subnet}, v.RouteTables.Value[i].Subnets)
-	routes := texts1(v.RouteTables.Value[i].Routes)
+	routes := linesOf(v.RouteTables.Value[i].Routes)
 	slices.Sort(routes)
 	check("routes", []string{"10.0.0.0/16 local", id["pl"] + " " + id["pcx"]}, routes)
 	check("prefix lists", map[string][]netip.Prefix{id["pl"]: {p("10.9.0.0/16")}}, v.PrefixLists.Value)
 	if len(v.ACLs.Value) != 1 || !v.ACLs.Value[0].Default {
 		t.Fatalf("ACLs %+v", v.ACLs)
 	}
-	check("ACL in", []string{"90 deny tcp 1024-65535 from 10.9.9.0/24", "100 allow all from 0.0.0.0/0"}, texts1(v.ACLs.Value[0].In))
-	check("ACL out", []string{"100 allow all to 0.0.0.0/0"}, texts1(v.ACLs.Value[0].Out))
+	check("ACL in", []string{"90 deny tcp 1024-65535 from 10.9.9.0/24", "100 allow all from 0.0.0.0/0"}, linesOf(v.ACLs.Value[0].In))
+	check("ACL out", []string{"100 allow all to 0.0.0.0/0"}, linesOf(v.ACLs.Value[0].Out))
 	g := slices.IndexFunc(v.Groups.Value, func(g path.Group) bool { return g.ID == r.group })
-	in := texts1(v.Groups.Value[g].In)
+	in := linesOf(v.Groups.Value[g].In)
 	slices.Sort(in)
 	check("group in", []string{"all from " + r.group, "icmp 8 from " + id["pl"], "tcp 80-90 from 10.9.0.0/16"}, in)
-	check("group out", []string{"all to 0.0.0.0/0"}, texts1(v.Groups.Value[g].Out))
+	check("group out", []string{"all to 0.0.0.0/0"}, linesOf(v.Groups.Value[g].Out))
 	primary := r.enis(t)[0]
 	check("ENIs", []path.ENI{{ID: primary.ID, Subnet: r.subnet, Addresses: []netip.Addr{primary.Primary}, Groups: path.Known([]string{r.group}),
 		Check: path.Known(true), Attached: path.Known(true)}}, v.ENIs.Value)
@@ -138,7 +137,7 @@ func TestSurvey(t *testing.T) {
 	if len(tgw.Tables) != 1 || len(tgw.Attachments) != 2 {
 		t.Fatalf("%+v", tgw)
 	}
-	routes = texts1(tgw.Tables[0].Routes)
+	routes = linesOf(tgw.Tables[0].Routes)
 	slices.Sort(routes)
 	check("its routes", []string{"10.0.0.0/16 " + id["near"], "10.9.0.0/16 " + id["beyond"]}, routes)
 	for _, a := range tgw.Attachments {
@@ -252,7 +251,7 @@ func TestMatchLine(t *testing.T) {
 			t.Errorf("label of %q: %s", tt.name, got)
 		}
 	}
-	if fmt.Sprint(routeLine(types.Route{DestinationIpv6CidrBlock: aws.String("::/0"), GatewayId: aws.String("igw-1")})) != "" {
+	if routeLine(types.Route{DestinationIpv6CidrBlock: aws.String("::/0"), GatewayId: aws.String("igw-1")}) != "" {
 		t.Error("a route of IPv6 has a line")
 	}
 }
