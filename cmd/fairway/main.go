@@ -63,8 +63,8 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fairway",
 		Short: "Show what Fairway does on a node, and why, and explain a packet's way",
-		Long: `plan asks the agent of the node it runs on; path needs no node and no agent, and
-explains packets of clusters that run another CNI too. Nothing is changed.
+		Long: `plan and status ask the agent of the node they run on. path and bundle need no agent,
+and explain packets of clusters that run another CNI too. Nothing is changed.
 
 Exit status: 0; 1 for a failure, and for plan if there is something to change;
 2 for wrong usage; 3 for status if something is wrong. path and explain have
@@ -81,7 +81,7 @@ statuses of their own.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand(), statusCommand(), pathCommand(), explainCommand())
+	root.AddCommand(planCommand(), statusCommand(), pathCommand(), bundleCommand(), explainCommand())
 	return root
 }
 

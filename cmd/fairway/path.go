@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/internal/core/path/example"
+	"github.com/fairway-cni/fairway/internal/core/path/paste"
 	"github.com/fairway-cni/fairway/internal/core/path/render"
 )
 
@@ -43,7 +45,8 @@ func pathUsageError(err error) error { return exitStatus{pathUsage, err} }
 
 // pathOptions are path's flags.
 type pathOptions struct {
-	example, file string
+	example       string
+	files         []string
 	proto, output string
 	theme         string
 	size, mend    int
@@ -56,7 +59,7 @@ type pathOptions struct {
 func pathCommand() *cobra.Command {
 	var o pathOptions
 	cmd := &cobra.Command{
-		Use:   "path [FROM TO]",
+		Use:   "path [FROM TO | LINE]",
 		Short: "Explain the way of a packet and of its reply, each hop with what decided it",
 		Long: `Follow a packet through the pod's namespace, the node's kernel and the VPC to the
 other side, and the reply back, by what is known of them: nothing is sent. Behind
@@ -66,7 +69,12 @@ a mend is shown when a replay in the mended world proves it.
 FROM and TO are a pod (default/sleep), a Service (svc/default/web), a node
 (node:node-a1), an ENI's ID, an address or "internet". A cluster or VPC and a
 colon before it tell two of one name apart; TO may end in a port. An example has
-a probe of its own.
+a probe of its own. LINE is one argument: a line of a VPC flow log, or of a kernel
+that calls a source martian.
+
+Without a world, that of this node is read, and what EC2 says of its VPC and of
+those that are joined with it. What could not be read is said on stderr. Several
+worlds are joined.
 
 What is not known, and what is not modelled, is a hop that says so.
 
@@ -75,10 +83,14 @@ or no world.`,
 		Example: `  fairway path --example seed003
   fairway path --example seed003 --with-mend 1
   fairway path --example seed003 --what-if 'node-a1: sysctl net.ipv4.conf.eth1.rp_filter=2'
-  fairway path -b world.json b:default/sleep a:default/httpbin:80 -o json
+  fairway path default/sleep 10.11.4.91:80
+  fairway path 'IPv4: martian source 10.11.4.91 from 10.12.7.33, on dev eth1'
+  fairway path -b a.tgz -b b.tgz b:default/sleep a:default/httpbin:80 -o json
   fairway path --example seed003 -o svg > seed003.svg
-  fairway path -b world.json --all`,
-		RunE: func(cmd *cobra.Command, args []string) error { return runPath(cmd.OutOrStdout(), o, args) },
+  fairway path -b b.tgz --all`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPath(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o, args)
+		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return pathUsageError(err) })
 	f := cmd.Flags()
@@ -98,37 +110,28 @@ or no world.`,
 
 func worldFlags(cmd *cobra.Command, o *pathOptions) {
 	cmd.Flags().StringVar(&o.example, "example", "", "a built-in world: "+strings.Join(example.Names(), ", "))
-	cmd.Flags().StringVarP(&o.file, "bundle", "b", "", "a world's JSON, from `FILE`")
+	cmd.Flags().StringArrayVarP(&o.files, "bundle", "b", nil, "a bundle or a world's JSON, from `FILE`; may be given again, and all are joined")
 }
 
 // load reads the world that the flags name; from and to are the example's probe.
-func (o *pathOptions) load() (w *path.World, from, to, source string, err error) {
+func (o *pathOptions) load(ctx context.Context, stderr io.Writer) (w *path.World, from, to, source string, err error) {
 	switch {
-	case (o.example == "") == (o.file == ""):
+	case o.example != "" && len(o.files) > 0:
 		return nil, "", "", "", errors.New("choose a world: --example NAME, or -b FILE")
 	case o.example != "":
 		e, w, err := example.Load(o.example)
-		return w, e.From, e.To, "--example " + o.example, err
+		return w, e.From, e.To, " --example " + o.example, err
+	case len(o.files) == 0:
+		w, err := liveWorld(ctx, stderr)
+		return w, "", "", "", err
 	}
-	w, err = readWorld(o.file)
-	return w, "", "", "-b " + o.file, err
-}
-
-func readWorld(file string) (*path.World, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	w, err := path.ParseWorld(b)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
-	}
-	return w, nil
+	w, err = readWorlds(o.files)
+	return w, "", "", " -b " + strings.Join(o.files, " -b "), err
 }
 
 func (o *pathOptions) validate(args []string) error {
 	switch {
-	case len(args) != 0 && len(args) != 2:
+	case len(args) > 2, len(args) == 1 && !paste.IsLine(args[0]), len(args) == 0 && o.example == "" && !o.all:
 		return errors.New("want FROM and TO; see fairway path --help")
 	case !slices.Contains([]string{"text", "json", "svg", "mermaid"}, o.output):
 		return fmt.Errorf("--output %q: must be text, json, svg or mermaid", o.output)
@@ -148,11 +151,20 @@ func (o *pathOptions) validate(args []string) error {
 	return nil
 }
 
-func runPath(out io.Writer, o pathOptions, args []string) error {
+func runPath(ctx context.Context, out, stderr io.Writer, o pathOptions, args []string) error {
 	if err := o.validate(args); err != nil {
 		return pathUsageError(err)
 	}
-	w, from, to, source, err := o.load()
+	if len(args) == 1 {
+		flow, err := paste.Parse(args[0])
+		if err != nil {
+			return pathUsageError(err)
+		}
+		fmt.Fprintln(stderr, "fairway: understood as", flow)
+		from, to := flow.Ends()
+		args, o.proto = []string{from, to}, string(flow.Proto)
+	}
+	w, from, to, source, err := o.load(ctx, stderr)
 	if err != nil {
 		return pathUsageError(err)
 	}
@@ -184,7 +196,7 @@ func runPath(out io.Writer, o pathOptions, args []string) error {
 
 // again is how to see the same again.
 func again(source, from, to string) string {
-	return "fairway path " + source + " " + from + " " + to
+	return "fairway path" + source + " " + from + " " + to
 }
 
 func withEdits(w *path.World, texts []string) (*path.World, error) {

@@ -61,7 +61,7 @@ func TestPathStatus(t *testing.T) {
 		{"path --example seed003 --size 5", 3, "--size 5"},
 		{"path --example seed003 --nothing", 3, "unknown flag"},
 		{"path --example seed003 one", 3, "want FROM and TO"},
-		{"path", 3, "choose a world"},
+		{"path", 3, "want FROM and TO"},
 		{"path --example seed009", 3, "there are seed003"},
 		{"path --example seed003 --all", 1, "pairs of classes"},
 		{"path --example seed002 --size 1500 --proto icmp", 0, "DELIVERED"},

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-cni/fairway/internal/core/path"
+	"github.com/fairway-cni/fairway/internal/edge/agentapi"
+	"github.com/fairway-cni/fairway/internal/edge/bundle"
+)
+
+func bundleCommand() *cobra.Command {
+	var s sources
+	var file string
+	var redact bool
+	cmd := &cobra.Command{
+		Use:   "bundle -o FILE",
+		Short: "Put what explains this node's packets into a file, for fairway path -b",
+		Long: `Read this node (devices, rules, routes, switches, filters and sockets, its own and
+its pods') and what EC2 says of its VPC and of those that are joined with it, and
+put it into one file. Nothing is changed, no packet is captured, and no Secret,
+environment or file of a pod is read. It works whichever CNI the node runs.
+
+--node reads the node alone, --ec2 EC2 alone: from anywhere with credentials, by
+--vpc and --region. fairway path joins several files: one of EC2 and one of each
+node that matters, or those of two accounts.
+
+--redact replaces the names of accounts, VPCs, clusters, nodes, pods and Services,
+comments of rules and public addresses, the same one by the same, and says what
+it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
+
+What could not be read is in the file as unknown, and is said. Reading pods needs
+root; what rights EC2 wants is in docs/path.md. Exit status: 0, also where some
+was not read; 1 for a failure; 2 for wrong usage.`,
+		Example: `  fairway bundle -o node-a1.tgz
+  fairway bundle --redact -o b.tgz
+  fairway bundle --ec2 --region eu-west-1 --vpc vpc-0a -o vpcs.tgz
+  fairway path -b vpcs.tgz -b node-a1.tgz default/sleep 10.11.4.91:80`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%w: bundle takes no arguments; see fairway bundle --help", errUsage)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case file == "":
+				return fmt.Errorf("%w: say where to: -o FILE", errUsage)
+			case s.node && !s.ec2 && (s.region != "" || len(s.vpcs) > 0):
+				return fmt.Errorf("%w: --region and --vpc are of EC2, which --node alone does not read", errUsage)
+			case s.ec2 && !s.node && (s.name != "" || s.cluster != ""):
+				return fmt.Errorf("%w: --name and --cluster are of the node, which --ec2 alone does not read", errUsage)
+			}
+			if !s.node && !s.ec2 {
+				s.node, s.ec2 = true, true
+			}
+			return runBundle(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), s, target{file, redact})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&file, "output", "o", "", "the `FILE` to write; it must not exist")
+	f.BoolVar(&redact, "redact", false, "without names, account IDs, comments and public addresses")
+	f.BoolVar(&s.node, "node", false, "read this node; with neither --node nor --ec2, both")
+	f.BoolVar(&s.ec2, "ec2", false, "read EC2")
+	f.StringVar(&s.name, "name", "", "what the node is called; empty: its host name")
+	f.StringVar(&s.cluster, "cluster", "", "the cluster, which labels the node's places; empty: its VPC does")
+	f.StringVar(&s.region, "region", "", "the region; empty: this instance's, or AWS_REGION")
+	f.StringArrayVar(&s.vpcs, "vpc", nil, "the `ID` of a VPC to read; may be given again; none: this instance's")
+	f.StringVar(&s.socket, "socket", agentapi.DefaultSocket, "the agent's socket, for the names of pods; without an agent they come from the container runtime")
+	return cmd
+}
+
+// target is where a bundle goes to, and how.
+type target struct {
+	file   string
+	redact bool
+}
+
+func runBundle(ctx context.Context, out, stderr io.Writer, s sources, to target) error {
+	c, err := s.collect(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	w := c.world
+	w.Name = "bundle"
+	if len(w.Nodes) > 0 {
+		w.Name = w.Nodes[0].Name
+	}
+	var report []string
+	if to.redact {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // it does not fail (crypto/rand)
+		if w, report, err = bundle.Redact(w, key); err != nil {
+			return err
+		}
+	}
+	var b bytes.Buffer
+	m, err := bundle.Write(&b, w, to.redact)
+	if err != nil {
+		return err
+	}
+	if err := create(to.file, b.Bytes()); err != nil {
+		return err
+	}
+	for _, n := range c.notes {
+		fmt.Fprintln(stderr, "fairway:", n)
+	}
+	return describe(out, to.file, m, report)
+}
+
+// create writes a new file, or none.
+func create(file string, b []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("write bundle: %w", err), os.Remove(file))
+	}
+	return nil
+}
+
+// describe says what is in the file, and what is not.
+func describe(out io.Writer, file string, m bundle.Manifest, report []string) error {
+	const most = 20 // lines of what is not known
+	fmt.Fprintln(out, file)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, p := range m.Parts {
+		fmt.Fprintf(t, "  %s\t%s\t%d bytes\n", p.Kind, p.Of, p.Size)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for i, u := range m.Unknown {
+		if i == most {
+			fmt.Fprintf(out, "not known: %d more; see %s in the file\n", len(m.Unknown)-most, "000-manifest.json")
+			break
+		}
+		fmt.Fprintln(out, "not known:", u)
+	}
+	for _, r := range report {
+		fmt.Fprintln(out, r)
+	}
+	return nil
+}
+
+// liveWorld reads this node and its VPCs, and says what was not read.
+func liveWorld(ctx context.Context, stderr io.Writer) (*path.World, error) {
+	c, err := sources{node: true, ec2: true, socket: agentapi.DefaultSocket}.collect(ctx, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%w; or choose a world: --example NAME, or -b FILE", err)
+	}
+	for _, n := range c.notes {
+		fmt.Fprintln(stderr, "fairway:", n)
+	}
+	return asWritten(c.world)
+}
+
+// asWritten is a world as a bundle of it is read, so that both give one answer.
+func asWritten(w *path.World) (*path.World, error) {
+	var b bytes.Buffer
+	if _, err := bundle.Write(&b, w, false); err != nil {
+		return nil, err
+	}
+	again, _, err := bundle.Read(b.Bytes())
+	return again, err
+}
+
+// maxWorldFile bounds what is read of a file, in bytes; package path and package
+// bundle have narrower bounds of their own.
+const maxWorldFile = 512 << 20
+
+// readWorld reads a bundle, or a world's JSON.
+func readWorld(file string) (*path.World, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxWorldFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	var w *path.World
+	if bundle.IsBundle(b) {
+		w, _, err = bundle.Read(b)
+	} else {
+		w, err = path.ParseWorld(b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", file, err)
+	}
+	return w, nil
+}
+
+// readWorlds reads files and joins what they have.
+func readWorlds(files []string) (*path.World, error) {
+	var all []bundle.Source
+	for _, f := range files {
+		w, err := readWorld(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, bundle.Source{Name: filepath.Base(f), World: w})
+	}
+	return bundle.Join(all)
+}

@@ -1,0 +1,256 @@
+package bundle
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/fairway-cni/fairway/internal/core/path"
+)
+
+// Redact is a copy of a world without the names of accounts, VPCs, clusters,
+// nodes, pods and Services, without comments of rules, and with other public
+// addresses. The same name or address is the same everywhere, so that the answer
+// is. report says, a line each, what was replaced and what was kept.
+//
+// Public addresses are mapped by key such that two with a common prefix have one
+// of the same length afterwards: a route or rule that contains an address still
+// does. Private and special ranges are left. A range of addresses in a set
+// ("a-b") keeps its ends and may lose what is between.
+func Redact(w *path.World, key []byte) (_ *path.World, report []string, err error) {
+	r := &redactor{key: key, given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
+	b, err := json.Marshal(w)
+	if err != nil {
+		return nil, nil, fmt.Errorf("redact: %w", err)
+	}
+	var c path.World
+	if err := json.Unmarshal(b, &c); err != nil {
+		return nil, nil, fmt.Errorf("redact: %w", err)
+	}
+	r.names(&c)
+	if b, err = json.Marshal(&c); err != nil {
+		return nil, nil, fmt.Errorf("redact: %w", err)
+	}
+	var tree any
+	if err := unmarshalNumbers(b, &tree); err != nil {
+		return nil, nil, fmt.Errorf("redact: %w", err)
+	}
+	if b, err = json.Marshal(r.texts(tree)); err != nil {
+		return nil, nil, fmt.Errorf("redact: %w", err)
+	}
+	out, err := path.ParseWorld(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("redact: %w", err)
+	}
+	for _, kind := range []string{"account", "site", "node", "ns", "pod", "svc", "rule-name", "comment", "public address"} {
+		if n := r.counts[kind]; n > 0 {
+			report = append(report, fmt.Sprintf("replaced: %d %s", n, words[kind]))
+		}
+	}
+	return out, append(report, "kept: private addresses; IDs of AWS resources; names of devices, BPF programs, tables and chains"), nil
+}
+
+var words = map[string]string{"account": "account IDs", "site": "names of VPCs and clusters", "node": "names of nodes",
+	"ns": "namespaces", "pod": "names of pods", "svc": "names of Services", "rule-name": "names in rules",
+	"comment": "comments of rules", "public address": "public addresses"}
+
+func unmarshalNumbers(b []byte, into any) error {
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.UseNumber()
+	return d.Decode(into)
+}
+
+type redactor struct {
+	key    []byte
+	given  map[string]string // kind and name: the new one
+	counts map[string]int
+	addrs  map[netip.Addr]netip.Addr
+}
+
+// give is the new name of a thing; empty stays empty.
+func (r *redactor) give(kind, name string) string {
+	if name == "" {
+		return ""
+	}
+	new, ok := r.given[kind+" "+name]
+	if !ok {
+		r.counts[kind]++
+		new = fmt.Sprintf("%s-%d", kind, r.counts[kind])
+		if kind == "account" {
+			new = fmt.Sprintf("%012d", r.counts[kind])
+		}
+		r.given[kind+" "+name] = new
+	}
+	return new
+}
+
+// Namespaces that every cluster has, and ours for pods without a name.
+var commonNamespaces = []string{"default", "kube-system", "netns"}
+
+func (r *redactor) namespace(name string) string {
+	if slices.Contains(commonNamespaces, name) {
+		return name
+	}
+	return r.give("ns", name)
+}
+
+// names replaces what the world's fields name.
+func (r *redactor) names(w *path.World) {
+	w.Name = "redacted"
+	for i := range w.VPCs {
+		v := &w.VPCs[i]
+		v.Account = r.give("account", v.Account)
+		if v.Name != v.ID {
+			v.Name = r.give("site", v.Name)
+		}
+	}
+	for i := range w.Nodes {
+		n := &w.Nodes[i]
+		n.Name, n.Cluster = r.give("node", n.Name), r.give("site", n.Cluster)
+		r.peers(&n.Host)
+		for j := range n.Pods.Value {
+			p := &n.Pods.Value[j]
+			p.Namespace, p.Name = r.namespace(p.Namespace), r.give("pod", p.Namespace+"/"+p.Name)
+			r.peers(&p.Net)
+		}
+	}
+	for i := range w.Services.Value {
+		s := &w.Services.Value[i]
+		s.Cluster, s.Namespace, s.Name = r.give("site", s.Cluster), r.namespace(s.Namespace), r.give("svc", s.Namespace+"/"+s.Name)
+	}
+}
+
+// peers renames the pods that devices lead to.
+func (r *redactor) peers(ns *path.Namespace) {
+	for i := range ns.Devices.Value {
+		d := &ns.Devices.Value[i]
+		id, dev, ok := strings.Cut(d.Peer, " ")
+		if namespace, _, pod := strings.Cut(id, "/"); ok && pod {
+			d.Peer = r.namespace(namespace) + "/" + r.give("pod", id) + " " + dev
+		}
+	}
+}
+
+var (
+	comments  = regexp.MustCompile(`((?:-m comment )?--comment |\bcomment )("[^"]*"|[^-"\s]\S*)`)
+	accounts  = regexp.MustCompile(`:\d{12}:`) // in an ARN
+	ipv4s     = regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(/\d{1,2})?`)
+	ruleNames = regexp.MustCompile(`[-A-Za-z0-9_.]*[A-Za-z][-A-Za-z0-9_.]*/[-A-Za-z0-9_./]+`)
+)
+
+// texts replaces what is inside of lines and values.
+func (r *redactor) texts(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = r.texts(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			switch k {
+			case "nftables", "iptables":
+				v[k] = r.rules(v[k])
+			case "sysctls", "counters": // keys and numbers
+			case "peer", "taken":
+			default:
+				v[k] = r.texts(v[k])
+			}
+		}
+	case string:
+		return r.line(v)
+	}
+	return v
+}
+
+// rules are lines of nft or iptables-save: comments name Services, and so do the
+// chains of kube-proxy's nftables mode, which alone have a slash in them.
+func (r *redactor) rules(v any) any {
+	lines, ok := v.([]any)
+	if !ok {
+		return r.texts(v)
+	}
+	for i := range lines {
+		s, ok := lines[i].(string)
+		if !ok {
+			continue
+		}
+		s = comments.ReplaceAllStringFunc(s, func(c string) string {
+			m := comments.FindStringSubmatch(c)
+			return m[1] + `"` + r.give("comment", strings.Trim(m[2], `"`)) + `"`
+		})
+		s = ruleNames.ReplaceAllStringFunc(s, func(n string) string {
+			if strings.HasPrefix(n, "0x") {
+				return n // a mark and its mask
+			}
+			return r.give("rule-name", n)
+		})
+		lines[i] = r.line(s)
+	}
+	return lines
+}
+
+func (r *redactor) line(s string) string {
+	s = accounts.ReplaceAllStringFunc(s, func(a string) string { return ":" + r.give("account", strings.Trim(a, ":")) + ":" })
+	return ipv4s.ReplaceAllStringFunc(s, func(a string) string {
+		if p, err := netip.ParsePrefix(a); err == nil {
+			if p.Bits() == 0 || isSpecial(p.Addr()) {
+				return a
+			}
+			q := netip.PrefixFrom(r.addr(p.Addr()), p.Bits())
+			if p == p.Masked() {
+				q = q.Masked()
+			}
+			return q.String()
+		}
+		addr, err := netip.ParseAddr(a)
+		if err != nil || isSpecial(addr) {
+			return a
+		}
+		return r.addr(addr).String()
+	})
+}
+
+// special are the ranges that are nobody's on the internet (RFC 6890, and 224/3
+// for multicast and what is reserved). They say nothing about who uses them.
+var special = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"),
+	netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+func isSpecial(a netip.Addr) bool {
+	return slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// addr maps a public address: each bit is kept or turned by a function of the
+// bits before it, and kept where a special range begins with those.
+func (r *redactor) addr(a netip.Addr) netip.Addr {
+	if b, ok := r.addrs[a]; ok {
+		return b
+	}
+	in := a.As4()
+	bits := binary.BigEndian.Uint32(in[:])
+	out := bits
+	for i := range 32 {
+		prefix := bits &^ (1<<(32-i) - 1)
+		node := netip.PrefixFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, prefix))), i)
+		if slices.ContainsFunc(special, node.Overlaps) {
+			continue
+		}
+		h := hmac.New(sha256.New, r.key)
+		h.Write(binary.BigEndian.AppendUint32([]byte{byte(i)}, prefix))
+		out ^= uint32(h.Sum(nil)[0]&1) << (31 - i)
+	}
+	b := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, out)))
+	r.addrs[a] = b
+	r.counts["public address"]++
+	return b
+}
