@@ -166,6 +166,10 @@ func TestBelief(t *testing.T) {
 			return tell().ec2(e0, e1).imds(e0, e1).at(60).wrote(off, Result{}).at(61).ec2(e0, detaching(e1))
 		},
 			"eni-0: .10 .11 | eni-1 detaching: .10? | ask 7.5s"},
+		{"detached, attached again, and EC2 has it nowhere", func() *story {
+			return tell().ec2(e0, e1).imds(e0, e1).at(60).wrote(assign("eni-1", addr(1, 11))).at(3600).ec2(e0, made(eni(1, 2))).imds(e0, made(eni(1, 2))).
+				at(3660).wrote(off, Result{}).at(3662).wrote(Change{Kind: AttachENI, ENI: "eni-1", DeviceIndex: 1}, Result{AttachmentID: "b"}).ec2(e0)
+		}, "eni-0: .10 .11 | eni-1: .10 .11"},
 		{"detached and deleted", func() *story {
 			return tell().ec2(e0, e1).imds(e0, e1).at(60).wrote(off, Result{}).at(63).wrote(Change{Kind: DeleteENI, ENI: "eni-1"}, Result{}).at(64).ec2(e0, e1).imds(e0, e1)
 		}, "eni-0: .10 .11"},
