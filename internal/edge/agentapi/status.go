@@ -7,6 +7,7 @@ import "time"
 // its meaning. Times are the node's clock; a time that is not known is missing.
 type Status struct {
 	At       time.Time `json:"at"`
+	Version  string    `json:"version,omitempty"` // the agent's release, as its build says
 	Node     Node      `json:"node"`
 	Targets  Targets   `json:"targets"`
 	Pool     Pool      `json:"pool"`
