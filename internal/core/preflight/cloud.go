@@ -68,11 +68,11 @@ func (j *judge) maxPods() {
 		return
 	}
 	k, l := j.Kubelet.Value, j.Limits.Value
-	fit := ipam.MaxPodsOf(l, l.ENIs, false)
+	fit := ipam.MaxPodsOf(j.Metadata.Value.InstanceType, l, l.ENIs, false)
 	how := fmt.Sprintf("%d with single addresses", fit)
 	if l.PrefixCapable() {
-		fit = max(fit, ipam.MaxPodsOf(l, l.ENIs, true))
-		how += fmt.Sprintf(", %d with prefixes", ipam.MaxPodsOf(l, l.ENIs, true))
+		fit = max(fit, ipam.MaxPodsOf(j.Metadata.Value.InstanceType, l, l.ENIs, true))
+		how += fmt.Sprintf(", %d with prefixes", ipam.MaxPodsOf(j.Metadata.Value.InstanceType, l, l.ENIs, true))
 	}
 	if a := j.Agent; a.Known {
 		fit = a.Value.MaxPodsFit
