@@ -34,6 +34,8 @@ type Mend struct {
 	Verdict Verdict `json:"verdict"`
 	// Moved is the hop of the answer, from 0, that drops next; -1: none of them.
 	Moved int `json:"moved"`
+
+	Cause string `json:"cause,omitempty"` // what it mends, where the first fault does not say it
 }
 
 // Diagnose explains an answer of the tracer's. It traces again, for each pod of a
@@ -67,6 +69,9 @@ func cause(a *Answer, faults []int, mends []Mend) string {
 			peer = p.Dst
 		}
 		return fmt.Sprintf("rule %d stops at %s; peer %s falls to main", near.rule.Priority, dstString(near.rule.To), peerIn(mends[0], peer))
+	}
+	if len(mends) > 0 && mends[0].Cause != "" {
+		return mends[0].Cause
 	}
 	first := a.Hops[faults[0]]
 	if len(faults) > 1 && len(mends) > 0 && len(mends[0].Edits) == 1 {
