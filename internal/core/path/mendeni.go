@@ -27,7 +27,7 @@ func (t *Tracer) mendEgress(a *Answer, i int) []candidate {
 		}
 	}
 	text := "sourceDestCheck off"
-	return append(out, candidate{edits: []Edit{{h.eni.ID, text}}, words: h.eni.ID + ": " + text, obvious: true})
+	return append(out, candidate{edits: []Edit{{h.eni.ID, text}}, words: h.eni.ID + ": " + text + " (one flow by two ENIs)", obvious: true})
 }
 
 // The bit by which the Amazon VPC CNI and Cilium remember that a connection came
