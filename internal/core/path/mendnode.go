@@ -25,7 +25,9 @@ func (t *Tracer) mendRule(ns *Namespace, near *nearMiss, own, peer netip.Addr, d
 	block := t.blockOf(peer)
 	if near != nil {
 		if !block.IsValid() { // outside of all VPCs: a rule for one address would help one
-			return []candidate{rule(near.rule.Priority, everything, near.rule.Table)}
+			// Behind those that are there: the kernel takes a rule that asks less for the
+			// same one (fib4_rule_compare).
+			return []candidate{rule(near.rule.Priority+1, everything, near.rule.Table)}
 		}
 		c := rule(near.rule.Priority, block, near.rule.Table)
 		if near.rule.Priority == ciliumEgress && near.rule.To.IsValid() {
