@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +20,7 @@ import (
 var errPath = errors.New("not delivered both ways")
 
 func pathCommand(o *options) *cobra.Command {
-	var proto, file string
-	var size int
+	var f pathFlags
 	cmd := &cobra.Command{
 		Use:   "path [FROM TO]",
 		Short: "Explain the way of a packet in this lab, as fairway path does",
@@ -28,41 +28,93 @@ func pathCommand(o *options) *cobra.Command {
 a packet through it and its reply back. Nothing is sent; probe and send do that.
 
 FROM and TO are INSTANCE/POD, node:INSTANCE, an ENI's ID, an address or
-"internet"; TO may end in a port. With --world what was read is written to a
-file, for fairway path -b.`,
+"internet"; TO may end in a port. Identifiers are shown as names, such as
+eni-node-a-ens6 and rtb-main. With --listen somebody listens on the port, as while
+probe runs. With --world what was read is written to a file, for fairway path -b.`,
 		Example: `  fairway-lab path node-a/web node-b/api:80
   fairway-lab path node:node-a internet:443 --proto tcp
   fairway-lab path --world lab.json`,
 		Args: arguments(func(_ *cobra.Command, args []string) error {
-			if len(args) == 2 || len(args) == 0 && file != "" {
+			if len(args) == 2 || len(args) == 0 && f.file != "" {
 				return nil
 			}
 			return errors.New("want FROM and TO, or --world FILE")
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			w, err := o.pathWorld(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if file != "" {
-				b, err := w.JSON()
-				if err == nil {
-					err = os.WriteFile(file, b, 0o644)
-				}
-				if err != nil {
-					return fmt.Errorf("write world: %w", err)
-				}
-			}
-			if len(args) == 0 {
-				return nil
-			}
-			return o.explain(w, path.Probe{From: args[0], To: args[1], Proto: path.Proto(proto), Size: size})
+			return o.path(cmd.Context(), f, args)
 		},
 	}
-	cmd.Flags().StringVar(&proto, "proto", "tcp", "tcp, udp or icmp")
-	cmd.Flags().IntVar(&size, "size", path.SYN, "bytes of the packet, the IP header included; it must not be fragmented")
-	cmd.Flags().StringVar(&file, "world", "", "write what was read to `FILE`")
+	cmd.Flags().StringVar(&f.proto, "proto", "tcp", "tcp, udp or icmp")
+	cmd.Flags().IntVar(&f.size, "size", path.SYN, "bytes of the packet, the IP header included; it must not be fragmented")
+	cmd.Flags().Uint16Var(&f.listen, "listen", 0, "have somebody listen on `PORT` everywhere; TO means it if it names none")
+	cmd.Flags().StringArrayVar(&f.whatIf, "what-if", nil, "make a `CHANGE` first, as fairway path does; may be given again")
+	cmd.Flags().StringVar(&f.file, "world", "", "write what was read to `FILE`")
 	return cmd
+}
+
+// pathFlags are the flags of the command.
+type pathFlags struct {
+	proto, file string
+	size        int
+	listen      uint16
+	whatIf      []string
+}
+
+func (o *options) path(ctx context.Context, f pathFlags, args []string) error {
+	w, err := o.pathWorld(ctx)
+	if err != nil {
+		return err
+	}
+	if f.file != "" {
+		b, err := w.JSON()
+		if err == nil {
+			err = os.WriteFile(f.file, b, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("write world: %w", err)
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	r, _, err := o.remote()
+	if err != nil {
+		return err
+	}
+	all, err := r.Objects(ctx)
+	if err != nil {
+		return err
+	}
+	w, ids, err := named(w, all.Objects)
+	if err != nil {
+		return err
+	}
+	p := path.Probe{From: ids.Replace(args[0]), To: ids.Replace(args[1]), Proto: path.Proto(f.proto), Size: f.size}
+	if f.listen != 0 {
+		listen(w, p.Proto, f.listen)
+		if !hasPort(p.To) {
+			p.Port = f.listen
+		}
+	}
+	var edits []path.Edit
+	for _, text := range f.whatIf {
+		e, err := path.ParseEdit(ids.Replace(text))
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUsage, err)
+		}
+		edits = append(edits, e)
+	}
+	if w, err = w.With(edits...); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return o.explain(w, p)
+}
+
+// hasPort says whether a target names one: a node begins with a word and a colon.
+func hasPort(to string) bool {
+	i := strings.LastIndexByte(to, ':')
+	_, err := strconv.ParseUint(to[i+1:], 10, 16)
+	return i > 0 && err == nil
 }
 
 func (o *options) explain(w *path.World, p path.Probe) error {

@@ -17,6 +17,7 @@ type Style struct {
 const (
 	whereWidth   = 13
 	decidedWidth = 57
+	resultWidth  = 10
 	numberWidth  = 4
 	leastDecided = 24
 )
@@ -79,16 +80,20 @@ type table struct {
 	s              Style
 	title          string
 	where, decided int
+	result         int // columns of all results but the last
 	columns        []string
 }
 
 func (s Style) table(columns []string, title string, lines []line) table {
-	t := table{s: s, title: title, where: whereWidth, decided: decidedWidth, columns: columns}
+	t := table{s: s, title: title, where: whereWidth, decided: decidedWidth, result: resultWidth, columns: columns}
 	results := 0
 	for _, l := range lines {
 		t.where = max(t.where, len(l.where)+2)
 		t.decided = max(t.decided, len(l.decided)+2)
 		results = max(results, len(strings.Join(l.results, "          ")))
+		for _, r := range l.results[:len(l.results)-1] {
+			t.result = max(t.result, len(r)+1)
+		}
 	}
 	if s.Width > 0 {
 		room := s.Width - numberWidth - t.where - max(results, len(columns)*10)
@@ -98,15 +103,15 @@ func (s Style) table(columns []string, title string, lines []line) table {
 }
 
 func (t table) head(b *strings.Builder) {
-	fmt.Fprintf(b, " #  %-*s%-*s%s\n", t.where, "WHERE", t.decided, t.title, columns(t.columns))
+	fmt.Fprintf(b, " #  %-*s%-*s%s\n", t.where, "WHERE", t.decided, t.title, t.results(t.columns))
 }
 
-// columns sets all but the last in ten columns.
-func columns(results []string) string {
+// results sets all but the last in columns of one width.
+func (t table) results(results []string) string {
 	var b strings.Builder
 	for i, r := range results {
 		if i+1 < len(results) {
-			fmt.Fprintf(&b, "%-10s", r)
+			fmt.Fprintf(&b, "%-*s", t.result, r)
 		} else {
 			b.WriteString(r)
 		}
@@ -116,7 +121,7 @@ func columns(results []string) string {
 
 func (t table) line(b *strings.Builder, number int, l line) {
 	parts := fold(l.decided, t.decided-2)
-	text := fmt.Sprintf("%2d  %-*s%-*s%s", number, t.where, l.where, t.decided, parts[0], t.s.paint(columns(l.results), l.verdict))
+	text := fmt.Sprintf("%2d  %-*s%-*s%s", number, t.where, l.where, t.decided, parts[0], t.s.paint(t.results(l.results), l.verdict))
 	b.WriteString(strings.TrimRight(text, " ") + "\n")
 	for _, p := range parts[1:] {
 		fmt.Fprintf(b, "%*s%s\n", numberWidth+t.where, "", p)
