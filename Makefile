@@ -16,7 +16,7 @@ kubernetes: ## what `fairway-lab up --kubernetes` runs, in bin/kubernetes; minut
 	cd test/kubernetes && go run ./build ../../bin/kubernetes
 
 demo: build ## two nodes, 28 pods, every flow between them; KEEP=1 leaves the lab up
-	@bin/fairway-lab demo $(if $(KEEP),--keep)
+	@bin/fairway-lab demo --svg bin/demo.svg $(if $(KEEP),--keep)
 
 test: build ## everything but e2e, on the real kernel; needs root
 	@bin/fairway-lab check

@@ -118,17 +118,59 @@ func hasPort(to string) bool {
 }
 
 func (o *options) explain(w *path.World, p path.Probe) error {
+	r, err := explanation(w, p)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(o.Stdout, render.Text(r, render.Style{Width: o.Columns}))
+	if r.Answer.Verdict != path.Arrived {
+		return errPath
+	}
+	return nil
+}
+
+func explanation(w *path.World, p path.Probe) (render.Report, error) {
 	t := path.NewTracer(w)
 	a, err := t.Trace(p)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
+		return render.Report{}, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	d, err := t.Diagnose(a)
 	if err != nil {
-		return fmt.Errorf("diagnose: %w", err)
+		return render.Report{}, fmt.Errorf("diagnose: %w", err)
 	}
-	fmt.Fprint(o.Stdout, render.Text(render.Report{Answer: a, Diagnosis: d}, render.Style{Width: o.Columns}))
-	if a.Verdict != path.Arrived {
+	return render.Report{Answer: a, Diagnosis: d, Taken: w.Taken, Command: fmt.Sprintf("fairway-lab path %s %s --proto %s", p.From, p.To, a.Probe.Proto)}, nil
+}
+
+// explainOne shows the way of one packet, from the last pod of the first instance
+// to the last of the last: each is on an ENI that the agent has attached. It is an
+// echo, as nobody listens any more when the flows are done. It is drawn into a file
+// if one is named.
+func (o *options) explainOne(ctx context.Context, pods []Pod, svg string) error {
+	w, err := o.pathWorld(ctx)
+	if err != nil {
+		return err
+	}
+	var from, to string
+	for _, p := range pods {
+		if p.Instance == pods[0].Instance {
+			from = p.Instance + "/" + p.Name
+		}
+		to = p.Instance + "/" + p.Name
+	}
+	r, err := explanation(w, path.Probe{From: from, To: to, Proto: path.ICMP})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.Stdout, "The way of an echo from %s to %s and back:\n%s", from, to, render.Text(r, render.Style{Width: o.Columns}))
+	if svg != "" {
+		if err := os.WriteFile(svg, []byte(render.SVG(r, render.Auto)), 0o644); err != nil {
+			return fmt.Errorf("draw the way: %w", err)
+		}
+		fmt.Fprintf(o.Stdout, "As a picture: %s\n", svg)
+	}
+	fmt.Fprintln(o.Stdout)
+	if r.Answer.Verdict != path.Arrived {
 		return errPath
 	}
 	return nil
