@@ -23,8 +23,8 @@ type Scope struct {
 	Failing int      `json:"failing"`
 	Pods    int      `json:"pods"`
 	Others  int      `json:"others,omitempty"` // that fail, and by another fault
-	Bad     []string `json:"bad,omitempty"`  // devices all of whose pods fail
-	Good    []string `json:"good,omitempty"` // devices all of whose pods work
+	Bad     []string `json:"bad,omitempty"`    // devices all of whose pods fail
+	Good    []string `json:"good,omitempty"`   // devices all of whose pods work
 }
 
 // Mend is a change, and what the packet meets in a world that has it.
