@@ -212,3 +212,36 @@ func prefixes(list ...string) []netip.Prefix {
 	}
 	return out
 }
+
+// TestAnotherHasTheAddress: a packet that gets to somebody else is not delivered.
+func TestAnotherHasTheAddress(t *testing.T) {
+	w := twoPods(t)
+	far := w.Nodes[0]
+	far.Name, far.Cluster = "far", "d"
+	far.Pods = Known([]Pod{far.Pods.Value[1]})
+	w.Nodes = append(w.Nodes, far)
+	if got := faultCodes(t, w, Probe{From: "c:default/a", To: "c:default/b"}); got != "" {
+		t.Errorf("to the neighbour: %s", got)
+	}
+	if got := faultCodes(t, w, Probe{From: "c:default/a", To: "d:default/b"}); !strings.HasPrefix(got, "b WRONG_RECEIVER") {
+		t.Errorf("to the one far away: %q, want WRONG_RECEIVER at b", got)
+	}
+}
+
+// TestMarkAndTranslate: one rule of nftables may set a mark and go on.
+func TestMarkAndTranslate(t *testing.T) {
+	for text, marks := range map[string][]string{
+		"meta mark set 0x00004000 dnat to 10.0.0.3":       {"0x00004000"},
+		"ct mark set ct mark | 0x00000080 counter accept": {"ct", "mark", "|", "0x00000080"},
+		"meta mark set ct mark & 0x00000080":              {"ct", "mark", "&", "0x00000080"},
+		"meta mark set ct mark accept":                    {"ct", "mark"},
+	} {
+		r := parseNftRule(strings.Fields(text))
+		if r.stmts[0].op != nftSetMark || !slices.Equal(r.stmts[0].expr, marks) {
+			t.Errorf("%s: %+v, want %q", text, r.stmts[0], marks)
+		}
+		if slices.ContainsFunc(r.stmts, func(s nftStmt) bool { return s.op == nftOther }) {
+			t.Errorf("%s: not understood: %+v", text, r.stmts)
+		}
+	}
+}
