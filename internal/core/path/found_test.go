@@ -103,6 +103,12 @@ func TestWhatRealPacketsShowedOfKernels(t *testing.T) {
 		{"what is for itself passes prerouting", Probe{From: "default/a", To: "10.0.0.2", Port: 80}, func(w *World) {
 			w.Nodes[0].Pods.Value[0].Net.Nftables = ruleset(t, table("ip t", "prerouting", "filter", "tcp sport 80 drop"))
 		}, "a FIREWALL"},
+		{"what comes by a device is of no connection before conntrack", ab, func(w *World) {
+			w.Nodes[0].Host.Nftables = ruleset(t, table("ip t", "prerouting", "raw", "ct direction reply drop"))
+		}, ""},
+		{"what is for itself brings its connection", Probe{From: "default/a", To: "10.0.0.2", Port: 80}, func(w *World) {
+			w.Nodes[0].Pods.Value[0].Net.Nftables = ruleset(t, table("ip t", "prerouting", "raw", "ct direction reply drop"))
+		}, "a FIREWALL"},
 		{"who has no way back to the asker answers no ARP", ab, func(w *World) {
 			w.Nodes[0].Pods.Value[1].Net.Routes.Value = w.Nodes[0].Pods.Value[1].Net.Routes.Value[:1]
 			w.Nodes[0].Pods.Value[1].Net.Sysctls.Value["net/ipv4/conf/eth0/rp_filter"] = "1"
