@@ -9,7 +9,6 @@ import (
 
 	"github.com/fairway-cni/fairway/internal/core/intent"
 	"github.com/fairway-cni/fairway/internal/core/node"
-	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/internal/core/symmetry"
 	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/internal/edge/hostnet"
@@ -36,7 +35,7 @@ type prover struct {
 	log   *slog.Logger
 	loop  *nodeLoop
 	vpcID string
-	read  func(ctx context.Context, enis map[string]string, named map[string]bool) (path.Namespace, error)
+	look  func(context.Context) (symmetry.Proof, error)
 	// changed is told of each change of what is broken; nil tells nobody. An empty list
 	// says that all is well again.
 	changed func(broken []string)
@@ -45,7 +44,9 @@ type prover struct {
 }
 
 func newProver(log *slog.Logger, loop *nodeLoop, vpcID string, changed func([]string)) *prover {
-	return &prover{log: log, loop: loop, vpcID: vpcID, read: hostnet.CollectWays, changed: changed}
+	p := &prover{log: log, loop: loop, vpcID: vpcID, changed: changed}
+	p.look = p.once
+	return p
 }
 
 // stale says that the facts have changed which a proof rests on. It runs in the node
@@ -83,7 +84,7 @@ func (p *prover) run(ctx context.Context) {
 
 // prove looks, looks again at what is broken, and says what is broken both times.
 func (p *prover) prove(ctx context.Context) {
-	proof, err := p.once(ctx)
+	proof, err := p.look(ctx)
 	if err == nil && len(proof.Broken) > 0 {
 		select {
 		case <-time.After(proofAgain):
@@ -91,7 +92,7 @@ func (p *prover) prove(ctx context.Context) {
 			return
 		}
 		first := proof.Broken
-		if proof, err = p.once(ctx); err == nil {
+		if proof, err = p.look(ctx); err == nil {
 			proof.Broken = slices.DeleteFunc(proof.Broken, func(f symmetry.Finding) bool { return !slices.Contains(first, f) })
 		}
 	}
@@ -152,7 +153,7 @@ func (p *prover) once(ctx context.Context) (symmetry.Proof, error) {
 	}
 	enis, named := devicesOf(site.Want)
 	var err error
-	if site.Host, err = p.read(ctx, enis, named); err != nil {
+	if site.Host, err = hostnet.CollectWays(ctx, enis, named); err != nil {
 		return symmetry.Proof{}, err
 	}
 	return symmetry.Prove(site)
