@@ -54,6 +54,7 @@ func (n *nodeState) status() agentapi.Status {
 		}
 	}
 	s.Kernel.Behind = n.behind
+	s.Paths = n.paths
 	s.Problems = s.Diagnose()
 	return s
 }

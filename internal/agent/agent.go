@@ -70,7 +70,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 		book:    ipamd.NewBook(a.pool, a.self, records, log, time.Now),
 		devices: make(map[vpc.MAC]string),
 		pods:    make(map[ipam.Owner]node.Attachment),
-		gone:    make(map[ipam.Owner]time.Time),
+		gone:    make(map[ipam.Owner]time.Time), unproven: make(chan struct{}, 1),
 	}
 	n.book.Drives(n.drive)
 	if err := n.restore(); err != nil {
@@ -97,6 +97,8 @@ type assembly struct {
 	enis    []vpc.ENI // as IMDS says
 	asked   time.Time // when it was asked
 	vpcs    *routes
+
+	tellBroken func(ways []string) // each change of which ways of pods are broken; nil tells nobody
 }
 
 // learn asks IMDS who and where we are, until it knows: it may be late when a node
@@ -256,6 +258,7 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	}
 	loops.Go(func() { watch(ctx, watcher, loop, a.log) })
 	defer watcher.Close() // after it has ended
+	loops.Go(func() { newProver(a.log, loop, a.self.VPCID, a.tellBroken).run(ctx) })
 	loops.Go(func() { newSight(a.cfg, a.log, loop, a.metrics).serve(ctx) })
 	if a.cfg.CRISocket != "" {
 		boxes := &sandboxes{log: a.log, runtime: cri.Open(a.cfg.CRISocket), loop: loop}

@@ -158,3 +158,23 @@ func BenchmarkProve(b *testing.B) {
 		}
 	}
 }
+
+// TestEnough: who asks why one pod fails gets one answer.
+func TestEnough(t *testing.T) {
+	s := site(nil)
+	s.Host.Routes.Value = slices.DeleteFunc(s.Host.Routes.Value, func(r path.IPRoute) bool { return r.Table == node.PodTable && r.Kind == "unicast" })
+	s.Enough, s.Table = 1, []node.Object{}
+	for _, o := range intent.Desired(s.Want) {
+		if o.Rank() >= node.RankSet {
+			s.Table = append(s.Table, o)
+		}
+	}
+	if proof, err := Prove(s); err != nil || len(proof.Broken) != 1 {
+		t.Errorf("%+v, %v", proof, err)
+	}
+	// A table that the kernel does not hold admits no pod.
+	s.Table = slices.DeleteFunc(s.Table, func(o node.Object) bool { _, ok := o.(node.Element); return ok })
+	if proof, err := Prove(s); err != nil || len(proof.Broken) != 1 || proof.Broken[0].Code != path.CodeSpoofed {
+		t.Errorf("without elements: %+v, %v", proof, err)
+	}
+}

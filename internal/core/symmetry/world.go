@@ -266,7 +266,10 @@ func (w *world) node() (path.Node, error) {
 	}
 	n.Host.Nftables, n.Host.Iptables = path.Known(path.Ruleset{}), path.Known(path.Iptables{})
 	n.Host.Sockets = path.Known([]path.Socket{})
-	table := slices.DeleteFunc(intent.Desired(s), func(o node.Object) bool { return o.Rank() < node.RankSet })
+	table := w.site.Table
+	if table == nil {
+		table = slices.DeleteFunc(intent.Desired(s), func(o node.Object) bool { return o.Rank() < node.RankSet })
+	}
 	if err := n.Host.Add(table); err != nil {
 		return n, fmt.Errorf("read the table that is wanted: %w", err)
 	}

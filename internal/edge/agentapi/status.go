@@ -21,6 +21,7 @@ type Status struct {
 	Subnets  []Subnet  `json:"subnets"`           // that ENIs may be made in, where that is looked up
 	EC2      EC2       `json:"ec2"`
 	Kernel   Kernel    `json:"kernel"`
+	Paths    Paths     `json:"paths"`
 	Problems []Problem `json:"problems"` // the worst first
 }
 
@@ -162,6 +163,16 @@ type EC2 struct {
 // Kernel is how the node's kernel stands.
 type Kernel struct {
 	Behind bool `json:"behind"` // it may lack something: the last attempt to write failed
+}
+
+// Paths is what the last proof of pods' ways found: for each ENI with pods, each
+// destination that the VPC's routes lead to, and each direction.
+type Paths struct {
+	ProvedAt time.Time `json:"provedAt,omitzero"`
+	Classes  int       `json:"classes"`           // that were looked at
+	Broken   []string  `json:"broken,omitempty"`  // whose packets or replies are lost, or pass another ENI
+	Unknown  int       `json:"unknown,omitempty"` // that cannot be computed
+	Problem  string    `json:"problem,omitempty"` // why there was no proof
 }
 
 // WithoutContainers is the status less what only root should see: the ids by which
