@@ -28,10 +28,18 @@ const (
 func Text(r Report, s Style) string {
 	var b strings.Builder
 	all := rows(r.Answer)
-	for i, l := range foldIf(sentence(r.Answer, all)+r.how(), s.Width) {
-		b.WriteString(strings.Repeat("  ", min(i, 1)) + s.paint(l, r.Answer.Verdict) + "\n")
+	first, verdict := sentence(r.Answer, all), r.Answer.Verdict
+	asPredicted := r.Live == nil || r.Live.Differs == nil
+	if !asPredicted {
+		first, verdict = "DIFFERS  "+r.differs(all), path.Unsure
 	}
-	if pairs, ok := paired(&r); ok {
+	for i, l := range foldIf(first+r.how(), s.Width) {
+		b.WriteString(strings.Repeat("  ", min(i, 1)) + s.paint(l, verdict) + "\n")
+	}
+	if !asPredicted {
+		fmt.Fprintf(&b, "predicted: %s\n", sentence(r.Answer, all))
+	}
+	if pairs, ok := paired(&r); ok && asPredicted {
 		s.pairs(&b, &r, pairs)
 	} else {
 		s.rows(&b, &r, all)
@@ -46,11 +54,15 @@ func (r *Report) how() string {
 		return "   (predicted)"
 	}
 	rtt := ""
-	if r.Answer.Verdict == path.Arrived && r.Live.Answered == sighting.Yes {
+	if r.Answer.Verdict == path.Arrived && r.Live.Differs == nil && r.Live.Answered == sighting.Yes {
 		rtt = ", RTT " + brief(r.Live.RTT)
 	}
 	seen := len(r.Live.Seen)
-	return fmt.Sprintf("%s   (%d hops seen, %d ~ from config)", rtt, seen, len(r.Answer.Hops)-seen)
+	hops := "hops"
+	if seen == 1 {
+		hops = "hop"
+	}
+	return fmt.Sprintf("%s   (%d %s seen, %d ~ from config)", rtt, seen, hops, len(r.Answer.Hops)-seen)
 }
 
 // brief is a time in three digits or so.
@@ -68,24 +80,24 @@ func brief(d time.Duration) string {
 // predicted.
 func (r *Report) live() string {
 	l := r.Live
-	first := "no answer in " + brief(l.Waited)
+	text := "no answer in " + brief(l.Waited)
 	switch l.Answered {
 	case sighting.Yes, sighting.Refused:
-		first = fmt.Sprintf("%s after %s", l.Answered, brief(l.RTT))
+		text = fmt.Sprintf("%s after %s", l.Answered, brief(l.RTT))
 	case sighting.Failed:
-		first = "not sent: " + l.Error
+		text = "not sent: " + l.Error
 	}
 	for _, s := range l.Sightings {
 		// What is answered has been copied to others too, who have no use for it.
 		if l.Answered != sighting.Yes && s.Event == sighting.Dropped && s.Way != sighting.Error {
-			first += fmt.Sprintf("; the kernel of %s dropped the %s: %s", s.At, s.Way, s.Reason)
+			text += fmt.Sprintf("; the kernel of %s dropped the %s: %s", s.At, s.Way, s.Reason)
 			if s.Device != "" {
-				first += " at " + s.Device
+				text += " at " + s.Device
 			}
 			break
 		}
 	}
-	return first
+	return text
 }
 
 func (r *Report) differs(all []row) string {
@@ -220,14 +232,11 @@ func (s Style) footer(b *strings.Builder, r Report, all []row) {
 			if i > 0 {
 				word = ""
 			}
-			fmt.Fprintf(b, "%-6s %s\n", word, l)
+			fmt.Fprintf(b, "%-7s%s\n", word, l)
 		}
 	}
 	if r.Live != nil {
 		say("LIVE", r.live())
-		if r.Live.Differs != nil {
-			say("DIFFERS", r.differs(all))
-		}
 	}
 	if d.Cause != "" {
 		say("CAUSE", d.Cause)
