@@ -17,21 +17,28 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	args := []string{"tool", "bpf2go", "-go-package", "drops", "-target", "bpfel", "-type", "drop", "bpf", "bpf/drops.c", "--", "-Wall", "-Werror"}
+	var include []string
 	triplets, err := filepath.Glob("/usr/include/*-linux-gnu")
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, dir := range triplets { // asm/types.h is there on Debian
-		args = append(args, "-idirafter", dir)
+		include = append(include, "-idirafter", dir)
 	}
-	cmd := exec.Command("go", args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		log.Fatalf("compile bpf program: %v", err)
+	for name, types := range map[string][]string{"drops": {"drop"}, "follow": {"event", "wanted"}} {
+		args := []string{"tool", "bpf2go", "-go-package", "tracepoint", "-target", "bpfel"}
+		for _, t := range types {
+			args = append(args, "-type", t)
+		}
+		args = append(args, name, "bpf/"+name+".c", "--", "-Wall", "-Werror")
+		cmd := exec.Command("go", append(args, include...)...)
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			log.Fatalf("compile bpf program: %v", err)
+		}
 	}
 	var sums strings.Builder
-	for _, file := range []string{"bpf/drops.c", "bpf_bpfel.o"} {
+	for _, file := range []string{"bpf/skb.h", "bpf/drops.c", "bpf/follow.c", "drops_bpfel.o", "follow_bpfel.o"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			log.Fatal(err)

@@ -1,18 +1,4 @@
-// Package drops tells which IPv4 packets this machine's kernel drops in given
-// network namespaces, where, and why: it watches the tracepoint skb:kfree_skb.
-//
-//	kernel: kfree_skb --> [dropped] --ring--> Watch --by namespace--> channels
-//
-// The reasons are the kernel's own words (include/net/dropreason-core.h), read
-// from the running kernel's BTF, as their numbers differ between versions. A
-// packet whose last use is over is not in the stream: that is consume_skb.
-//
-// One Watch serves the whole machine. It has one goroutine, which ends with
-// Close; all methods are safe for concurrent use. It needs CAP_BPF and
-// CAP_PERFMON, and a kernel with BTF and drop reasons (since Linux 5.17).
-package drops
-
-//go:generate go run gen.go
+package tracepoint
 
 import (
 	"bytes"
@@ -21,18 +7,17 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
-// Drop is one packet that ended.
+// Drop is one packet that ended. A packet whose last use is over is none: that is
+// the tracepoint consume_skb.
 type Drop struct {
 	NetNS  uint32 // inode of the network namespace
 	Device int    // index there; 0: the packet had none yet
@@ -54,12 +39,14 @@ const (
 	FIN, SYN, RST, ACK = 1, 2, 4, 16
 )
 
-// Watch hears of drops.
+// Watch hears of drops: [dropped] --ring--> Watch --by namespace--> channels. One
+// serves the whole machine. It has one goroutine, which ends with Close; all
+// methods are safe for concurrent use.
 type Watch struct {
-	objs    bpfObjects
+	objs    dropsObjects
 	link    link.Link
 	ring    *ringbuf.Reader
-	reasons map[uint32]string
+	reasons reasons
 	done    chan struct{}
 	overrun atomic.Uint64 // drops that found their channel full
 
@@ -67,41 +54,24 @@ type Watch struct {
 	sent map[uint32]chan<- Drop
 }
 
-// New begins to watch, at first no namespace.
-func New() (*Watch, error) {
+// WatchDrops begins to watch, at first no namespace.
+func WatchDrops() (*Watch, error) {
 	reasons, err := readReasons()
 	if err != nil {
-		return nil, fmt.Errorf("read the kernel's drop reasons: %w", err)
+		return nil, err
 	}
 	w := &Watch{reasons: reasons, done: make(chan struct{}), sent: map[uint32]chan<- Drop{}}
-	if err := loadBpfObjects(&w.objs, nil); err != nil {
-		return nil, fmt.Errorf("load bpf program that watches drops: %w", err)
+	if err := loadDropsObjects(&w.objs, nil); err != nil {
+		return nil, unavailable("load the program that watches drops", err)
 	}
 	if w.link, err = link.AttachTracing(link.TracingOptions{Program: w.objs.Dropped}); err != nil {
-		return nil, errors.Join(fmt.Errorf("attach to kfree_skb: %w", err), w.objs.Close())
+		return nil, errors.Join(unavailable("attach to kfree_skb", err), w.objs.Close())
 	}
 	if w.ring, err = ringbuf.NewReader(w.objs.Events); err != nil {
 		return nil, errors.Join(fmt.Errorf("read ring of drops: %w", err), w.link.Close(), w.objs.Close())
 	}
 	go w.read()
 	return w, nil
-}
-
-// readReasons gives the names of enum skb_drop_reason by number.
-func readReasons() (map[uint32]string, error) {
-	spec, err := btf.LoadKernelSpec()
-	if err != nil {
-		return nil, err
-	}
-	var e *btf.Enum
-	if err := spec.TypeByName("skb_drop_reason", &e); err != nil {
-		return nil, err
-	}
-	names := map[uint32]string{}
-	for _, v := range e.Values {
-		names[uint32(v.Value)] = strings.TrimPrefix(v.Name, "SKB_DROP_REASON_")
-	}
-	return names, nil
 }
 
 // Add sends the drops of a namespace to a channel. What finds it full is lost,
@@ -135,14 +105,6 @@ func (w *Watch) Remove(ns *os.File) error {
 	return nil
 }
 
-func inode(ns *os.File) (uint32, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(ns.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("look at network namespace: %w", err)
-	}
-	return uint32(st.Ino), nil
-}
-
 func (w *Watch) read() {
 	defer close(w.done)
 	for {
@@ -150,7 +112,7 @@ func (w *Watch) read() {
 		if err != nil {
 			return // closed
 		}
-		var d bpfDrop
+		var d dropsDrop
 		if err := binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &d); err != nil {
 			continue // shorter than the program writes it
 		}
@@ -168,16 +130,8 @@ func (w *Watch) read() {
 	}
 }
 
-func (w *Watch) drop(d *bpfDrop) Drop {
-	addr := func(n uint32) netip.Addr {
-		var b [4]byte
-		binary.NativeEndian.PutUint32(b[:], n)
-		return netip.AddrFrom4(b)
-	}
-	out := Drop{NetNS: d.Netns, Device: int(d.Ifindex), Reason: w.reasons[d.Reason]}
-	if out.Reason == "" {
-		out.Reason = fmt.Sprintf("REASON_%d", d.Reason)
-	}
+func (w *Watch) drop(d *dropsDrop) Drop {
+	out := Drop{NetNS: d.Netns, Device: int(d.Ifindex), Reason: w.reasons.word(d.Reason)}
 	out.Packet = Packet{Proto: d.Proto, Flags: d.Flags}
 	if d.Proto == unix.IPPROTO_ICMP {
 		out.ID, out.Type = d.Sport, uint8(d.Dport>>8)
