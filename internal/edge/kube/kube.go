@@ -39,9 +39,8 @@ type Config struct {
 	Accounts   string // directory of the service account's token and ca.crt; empty: [ServiceAccount]
 	UserAgent  string
 
-	ENIConfigs bool // that are watched, too
-	Observe    func(Request)
-	Transport  http.RoundTripper // nil: the network
+	Observe   func(Request)     // may be nil; called by several goroutines at once
+	Transport http.RoundTripper // nil: the network
 }
 
 // ServiceAccount is where kubelet puts a pod's token and the authority that the API
@@ -175,9 +174,7 @@ func (c *Client) Run(ctx context.Context, changed func(Kind)) {
 	watches.Go(func() {
 		follow(ctx, c, source{NodeConfigs, v1alpha1.GroupVersion, ""}, c.nodeConfigs, &v1alpha1.NodeConfigList{})
 	})
-	if c.cfg.ENIConfigs {
-		watches.Go(func() { follow(ctx, c, source{ENIConfigs, eniConfigVersion, ""}, c.eniConfigs, &list[eniConfig]{}) })
-	}
+	watches.Go(func() { follow(ctx, c, source{ENIConfigs, eniConfigVersion, ""}, c.eniConfigs, &list[eniConfig]{}) })
 }
 
 func (c *Client) tell(k Kind) {

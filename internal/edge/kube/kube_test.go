@@ -39,7 +39,7 @@ func podOn(node string) object {
 // client makes one that talks to s in memory.
 func client(t *testing.T, s *kubetest.Server, observe func(Request)) *Client {
 	t.Helper()
-	c, err := New(Config{NodeName: "node-a", Service: "10.0.0.1:443", ENIConfigs: true, Transport: s.Transport(), Observe: observe})
+	c, err := New(Config{NodeName: "node-a", Service: "10.0.0.1:443", Transport: s.Transport(), Observe: observe})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,6 @@ func TestAwayFromTheStart(t *testing.T) {
 				tried++
 			}
 		})
-		c.cfg.ENIConfigs = false
 		watching(t, c)
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -216,7 +215,6 @@ func TestAwayFromTheStart(t *testing.T) {
 		if tried < 30 || tried > 300 {
 			t.Errorf("%d tries in an hour, want one or two a minute", tried)
 		}
-		c.cfg.Observe = nil
 	})
 }
 
