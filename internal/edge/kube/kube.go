@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -29,6 +30,10 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/cluster"
 	"github.com/fairway-cni/fairway/internal/core/eniconfig"
 )
+
+// What client-go would log of a watch that fails is told by Observe; its other handler
+// sleeps in a lock of the whole process.
+func init() { utilruntime.ErrorHandlers = nil }
 
 // Config says where the API server is, and who asks.
 type Config struct {
