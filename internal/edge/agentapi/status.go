@@ -6,23 +6,24 @@ import "time"
 // moment. It is versioned by its field names: a field is added, and never changes
 // its meaning. Times are the node's clock; a time that is not known is missing.
 type Status struct {
-	At       time.Time `json:"at"`
-	Version  string    `json:"version,omitempty"` // the agent's release, as its build says
-	Node     Node      `json:"node"`
-	Targets  Targets   `json:"targets"`
-	Pool     Pool      `json:"pool"`
-	Wanted   Wanted    `json:"wanted"`
-	ENIs     []ENI     `json:"enis"`              // by device index; then those that are not attached
-	Pods     []Pod     `json:"pods"`              // by namespace and name
-	Waiting  []Waiting `json:"waiting"`           // ADDs, in the order they came
-	Outlook  string    `json:"outlook,omitempty"` // of those that wait: why, and whether it helps
-	InFlight []Flight  `json:"inFlight"`          // changes that EC2 is asked for
-	Refused  []Refused `json:"refused"`           // what is left alone for now
-	Subnets  []Subnet  `json:"subnets"`           // that ENIs may be made in, where that is looked up
-	EC2      EC2       `json:"ec2"`
-	Kernel   Kernel    `json:"kernel"`
-	Paths    Paths     `json:"paths"`
-	Problems []Problem `json:"problems"` // the worst first
+	At        time.Time `json:"at"`
+	Version   string    `json:"version,omitempty"` // the agent's release, as its build says
+	Node      Node      `json:"node"`
+	Targets   Targets   `json:"targets"`
+	Pool      Pool      `json:"pool"`
+	Wanted    Wanted    `json:"wanted"`
+	ENIs      []ENI     `json:"enis"`                // by device index; then those that are not attached
+	Pods      []Pod     `json:"pods"`                // by namespace and name
+	Waiting   []Waiting `json:"waiting"`             // ADDs, in the order they came
+	Scheduled int       `json:"scheduled,omitempty"` // pods bound to the node that will ask and have not
+	Outlook   string    `json:"outlook,omitempty"`   // of those that wait: why, and whether it helps
+	InFlight  []Flight  `json:"inFlight"`            // changes that EC2 is asked for
+	Refused   []Refused `json:"refused"`             // what is left alone for now
+	Subnets   []Subnet  `json:"subnets"`             // that ENIs may be made in, where that is looked up
+	EC2       EC2       `json:"ec2"`
+	Kernel    Kernel    `json:"kernel"`
+	Paths     Paths     `json:"paths"`
+	Problems  []Problem `json:"problems"` // the worst first
 }
 
 // Node is who the agent is.
@@ -141,6 +142,7 @@ type Refused struct {
 	Reason string    `json:"reason"`
 	Times  int       `json:"times"`           // refusals in a row; 0: it is only too early
 	Fatal  bool      `json:"fatal,omitempty"` // waiting does not help
+	Cause  string    `json:"cause,omitempty"` // unauthorized, subnet_full, limit or unreachable, where it is one of them
 
 	Throttled bool `json:"throttled,omitempty"` // EC2 takes no more such requests at present
 }
