@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	if absent != "" {
 		log.Info("pods have no host ports: the plugin is not installed", "path", absent)
 	}
-	k, err := kernel.Open()
+	k, err := kernel.OpenAt(cfg.SysctlDir)
 	if err != nil {
 		return err
 	}
