@@ -68,8 +68,8 @@ func TestMaxPods(t *testing.T) {
 	}{
 		{"", 3*9 + 2},
 		{"--reserved-enis 1", 2*9 + 2},
-		{"--prefixes", ipam.MaxPodsOf(limits, 3, true)},
-		{"--prefixes --reserved-enis 2", ipam.MaxPodsOf(limits, 1, true)},
+		{"--prefixes", ipam.MaxPodsOf("m5.large", limits, 3, true)},
+		{"--prefixes --reserved-enis 2", ipam.MaxPodsOf("m5.large", limits, 1, true)},
 	} {
 		out, err := call(append([]string{"max-pods", "--type", "m5.large"}, strings.Fields(tt.args)...)...)
 		if err != nil || out != strconv.Itoa(tt.want)+"\n" {

@@ -70,7 +70,7 @@ func maxPods(instanceType string, prefixes bool, reserved int) (int, error) {
 	case prefixes && !limits.PrefixCapable():
 		return 0, fmt.Errorf("%w: --prefixes: ENIs of %s cannot have prefixes; the agent uses addresses there", errUsage, instanceType)
 	}
-	return ipam.MaxPodsOf(limits, limits.ENIs-reserved, prefixes), nil
+	return ipam.MaxPodsOf(instanceType, limits, limits.ENIs-reserved, prefixes), nil
 }
 
 // similar names types of the same family, for somebody who mistyped a size.

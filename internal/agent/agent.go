@@ -235,7 +235,11 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNetConf(a.cfg, a.plugins); err != nil {
+	list, old := netConf(ctx, a.cfg, a.plugins)
+	if old != "" {
+		a.log.Info("runtimes are not told of CNI 1.1.0: a plugin of the list does not speak it", "plugin", old)
+	}
+	if err := writeNetConf(a.cfg, list); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	watcher, err := kernel.Watch(n.kernel)

@@ -61,8 +61,9 @@ func TestWriteNetConf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	list, _ := netConf(t.Context(), c, plugins)
 	for range 2 { // an agent that starts again replaces it
-		if err := writeNetConf(c, plugins); err != nil {
+		if err := writeNetConf(c, list); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +83,7 @@ func TestWriteNetConf(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(`{"cniVersion":"1.0.0","name":"fairway",
+	if err := json.Unmarshal([]byte(`{"cniVersion":"1.0.0","cniVersions":["1.0.0","1.1.0"],"name":"fairway",
 		"plugins":[{"type":"fairway-cni","socket":"/run/a.sock","spool":"/run/spool"}]}`), &want); err != nil {
 		t.Fatal(err)
 	}
@@ -159,6 +160,32 @@ func TestChain(t *testing.T) {
 			}
 			if absent != tt.absent {
 				t.Errorf("left out: %q, want %q", absent, tt.absent)
+			}
+		})
+	}
+}
+
+// TestNetConfVersions: a plugin that does not speak the newer version, or does not
+// say so, keeps the whole list at the older, and is named.
+func TestNetConfVersions(t *testing.T) {
+	cases := []struct{ name, portmap, old string }{
+		{"new", `echo '{"supportedVersions":["0.4.0","1.0.0","1.1.0"]}'`, ""},
+		{"old", `echo '{"supportedVersions":["0.4.0","1.0.0"]}'`, "portmap"},
+		{"broken", `exit 1`, "portmap"},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			c := Config{CNIBinDir: t.TempDir()}
+			if err := os.WriteFile(filepath.Join(c.CNIBinDir, "portmap"), []byte("#!/bin/sh\n"+tc.portmap+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			plugins, _, err := chain(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, old := netConf(t.Context(), c, plugins)
+			if _, newer := list["cniVersions"]; old != tc.old || newer != (tc.old == "") || list["cniVersion"] != "1.0.0" {
+				t.Errorf("older plugin %q, want %q; list %v", old, tc.old, list)
 			}
 		})
 	}

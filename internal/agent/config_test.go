@@ -73,7 +73,8 @@ func TestPluginLogInNetConf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := writeNetConf(c, plugins); err != nil {
+		conf, _ := netConf(t.Context(), c, plugins)
+		if err := writeNetConf(c, conf); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(filepath.Join(c.CNIConfDir, netConfName))

@@ -1,12 +1,16 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"github.com/fairway-cni/fairway/internal/edge/cniplugin"
 )
 
 // netConfName is the file of the network configuration list. A runtime takes
@@ -62,17 +66,38 @@ func chain(c Config) (plugins []map[string]any, absent string, err error) {
 	return plugins, absent, nil
 }
 
+// Versions of the specification that the configuration list may be read in. Every
+// runtime of today reads the older; by the newer one it also asks for STATUS and
+// tells with GC what it still has.
+const (
+	oldSpec = "1.0.0"
+	newSpec = "1.1.0"
+)
+
+// netConf is the configuration list. A runtime that knows the newer version takes
+// it from cniVersions, another overlooks that ("Network configuration format", CNI
+// specification 1.1.0). All plugins of a list are called with one version, so one
+// that does not speak the newer keeps the list at the older: that one is named.
+func netConf(ctx context.Context, c Config, plugins []map[string]any) (list map[string]any, old string) {
+	list = map[string]any{"cniVersion": oldSpec, "name": networkName, "plugins": plugins}
+	for _, p := range plugins[1:] {
+		name, _ := p["type"].(string)
+		versions, err := cniplugin.Versions(ctx, filepath.Join(c.CNIBinDir, name))
+		if err != nil || !slices.Contains(versions, newSpec) {
+			return list, name
+		}
+	}
+	list["cniVersions"] = []string{oldSpec, newSpec}
+	return list, ""
+}
+
 // writeNetConf puts the configuration list where the runtime looks for it, by
 // a rename, so that it never reads half of one.
-func writeNetConf(c Config, plugins []map[string]any) error {
+func writeNetConf(c Config, list map[string]any) error {
 	if c.CNIConfDir == "" {
 		return nil
 	}
-	content, err := json.MarshalIndent(map[string]any{
-		"cniVersion": "1.0.0",
-		"name":       networkName,
-		"plugins":    plugins,
-	}, "", "  ")
+	content, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode network configuration: %w", err)
 	}

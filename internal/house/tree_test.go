@@ -95,6 +95,7 @@ func files(fsys fs.FS, want func(string) bool) ([]string, error) {
 			return err
 		case d.IsDir() && skipped(p):
 			return fs.SkipDir
+		case p == ".git": // of a linked worktree, where it is a file
 		case d.Type().IsRegular() && want(p):
 			out = append(out, p)
 		}

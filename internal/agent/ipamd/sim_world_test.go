@@ -62,9 +62,9 @@ func newWorld(s *sim) (world, ec2sim.Config) {
 		w.cfg.CoolDown = 0
 	}
 	w.switchMode(s)
-	w.most = min(ipam.MaxPodsOf(limits, limits.ENIs, false)+3, 45)
+	w.most = min(ipam.MaxPodsOf(w.kind, limits, limits.ENIs, false)+3, 45)
 	if !s.chance(3) {
-		w.cfg.MaxPods = min(ipam.MaxPodsOf(limits, limits.ENIs, w.cfg.Targets.Prefixes), 2+s.draw.IntN(60))
+		w.cfg.MaxPods = min(ipam.MaxPodsOf(w.kind, limits, limits.ENIs, w.cfg.Targets.Prefixes), 2+s.draw.IntN(60))
 		w.most = min(w.most, w.cfg.MaxPods)
 	}
 	return w, cloud

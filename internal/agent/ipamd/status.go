@@ -118,7 +118,7 @@ func (b *Book) nodeStatus() agentapi.Node {
 		n.Custom, n.CustomFault = b.cfg.Custom.Name, b.network().Problem
 	}
 	n.MaxENIs = max(n.MaxENIs, 0)
-	n.MaxPodsFit = ipam.MaxPodsOf(b.self.Limits, n.MaxENIs, b.cfg.Targets.Prefixes)
+	n.MaxPodsFit = ipam.MaxPodsOf(b.self.InstanceType, b.self.Limits, n.MaxENIs, b.cfg.Targets.Prefixes)
 	return n
 }
 

@@ -2,6 +2,8 @@ package ipam
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/vpc"
@@ -28,13 +30,11 @@ func Capacity(s State, t Targets) int {
 }
 
 // Ceilings of kubelet's --max-pods where a node has more addresses than pods do
-// it good. Source: max-pods-calculator of Amazon EKS, which takes the first up
-// to 30 vCPUs. The table of types has no vCPUs; an ENI of 50 addresses is what
-// only larger ones have.
+// it good: the first up to 30 vCPUs, the other above. Source: max-pods-calculator
+// of Amazon EKS.
 const (
-	maxPodsSmall   = 110
-	maxPodsLarge   = 250
-	largeIPsPerENI = 50
+	maxPodsSmall = 110
+	maxPodsLarge = 250
 )
 
 // MaxPodsOf is what kubelet's --max-pods should be on a type: ENIs x (addresses
@@ -42,17 +42,34 @@ const (
 // network. ENIs that give pods nothing are to be taken off managedENIs before:
 // those tagged no_manage, and the primary ENI in custom networking. With prefixes
 // each address is sixteen, and the result is held at 110, or 250 on large types.
-func MaxPodsOf(l vpc.Limits, managedENIs int, prefixes bool) int {
+func MaxPodsOf(instanceType string, l vpc.Limits, managedENIs int, prefixes bool) int {
 	const onHostNetwork = 2
 	n := max(min(managedENIs, l.ENIs), 0) * max(l.IPv4PerENI-1, 0)
 	if !prefixes || !l.PrefixCapable() {
 		return n + onHostNetwork
 	}
 	most := maxPodsSmall
-	if l.IPv4PerENI >= largeIPsPerENI {
+	if manyVCPUs(instanceType, l) {
 		most = maxPodsLarge
 	}
 	return min(n*PrefixSize+onHostNetwork, most)
+}
+
+// manyVCPUs reports whether a type has more than 30 vCPUs. The sizes say it: an
+// xlarge has four, an Nxlarge or a metal-Nxl N times as many ("Instance types",
+// Amazon EC2). A size that is just "metal" says nothing. Of those, all that have
+// 50 addresses per ENI, and the u- family, are large; the others are Macs and the
+// a1, none of which has more.
+func manyVCPUs(instanceType string, l vpc.Limits) bool {
+	family, size, _ := strings.Cut(instanceType, ".")
+	if n, ok := strings.CutSuffix(strings.TrimPrefix(size, "metal-"), "xl"); ok {
+		size = n + "xlarge"
+	}
+	if n, ok := strings.CutSuffix(size, "xlarge"); ok {
+		times, err := strconv.Atoi(n)
+		return err == nil && times >= 8
+	}
+	return size == "metal" && (l.IPv4PerENI >= 50 || strings.HasPrefix(family, "u-"))
 }
 
 // Outlook is what a pod that got no address is told.

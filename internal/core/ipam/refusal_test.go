@@ -120,13 +120,19 @@ func TestMaxPodsOf(t *testing.T) {
 		{"m5.large", 0, true, 110},
 		{"t3.nano", 0, true, 34},
 		{"m5.24xlarge", 0, true, 250},
+		{"m5.4xlarge", 0, true, 110},
+		{"m5.8xlarge", 0, true, 250}, // 32 vCPUs, 30 addresses per ENI
+		{"c5.metal", 0, true, 250},
+		{"c7i.metal-24xl", 0, true, 250},
+		{"a1.metal", 0, true, 110},
+		{"u-6tb1.metal", 0, true, 250},
 		{"m4.4xlarge", 0, true, 234}, // has no prefixes
 	} {
 		l, ok := vpc.LimitsOf(tc.instanceType)
 		if !ok {
 			t.Fatalf("no %s", tc.instanceType)
 		}
-		if got := MaxPodsOf(l, l.ENIs-tc.reserved, tc.prefixes); got != tc.want {
+		if got := MaxPodsOf(tc.instanceType, l, l.ENIs-tc.reserved, tc.prefixes); got != tc.want {
 			t.Errorf("%s, %d ENIs reserved, prefixes %v: %d, want %d", tc.instanceType, tc.reserved, tc.prefixes, got, tc.want)
 		}
 	}
