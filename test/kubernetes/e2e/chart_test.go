@@ -3,7 +3,7 @@
 package e2e
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,9 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
 	appsv1 "k8s.io/api/apps/v1"
 
-	"github.com/fairway-cni/fairway/lab/kubernetes"
+	"github.com/fairway-cni/fairway/internal/edge/kernel"
+	"github.com/fairway-cni/fairway/lab/fabric/netns"
 	"github.com/fairway-cni/fairway/lab/world"
 )
 
@@ -97,7 +99,10 @@ func (s *charted) importImage(tag string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		s.t.Fatalf("%s: %v\n%s", build, err, out)
 	}
-	ctr := filepath.Join(kubernetes.Dir(s.lab), "programs", "ctr")
+	ctr, err := filepath.Abs(filepath.Join(repository, "bin", "kubernetes", "ctr"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	for _, node := range bothNodes {
 		s.run(nil, "exec", node, "--", ctr, "--address=/run/containerd/containerd.sock", "--namespace=k8s.io",
 			"images", "import", filepath.Join(dir, "fairway-"+runtime.GOARCH+".tar"))
@@ -123,7 +128,7 @@ func (s *charted) manifests(tag, more string) string {
 
 func (s *charted) rolledOut() {
 	s.t.Helper()
-	s.kubectl("-n", "kube-system", "rollout", "status", "daemonset/fairway-agent", "--timeout=90s")
+	s.kubectl("-n", "kube-system", "rollout", "status", "daemonset/fairway-agent", "--timeout=180s")
 }
 
 func notReady(s *charted) {
@@ -250,27 +255,49 @@ func uninstallLeavesNothing(s *charted) {
 	}
 }
 
-// network is what a node has of a network plugin's, in one text: rules, routes of all
-// tables but the kernel's own, nftables tables of the family inet, devices of pods,
-// addresses, files.
+// network is what a node has of a network plugin's, in one text: rules, tables of
+// nftables, pods' devices, what is ours by the agent's own reading, and files.
 func (s *charted) network(node string) string {
 	s.t.Helper()
-	nft := filepath.Join(kubernetes.Dir(s.lab), "programs", "nft")
 	var all strings.Builder
 	for _, command := range [][]string{
 		{"ip", node, "rule"},
-		{"exec", node, "--", "sh", "-c", nft + " list tables inet"},
-		{"exec", node, "--", "sh", "-c", "ls -A /etc/cni/net.d /opt/cni/bin /run/fairway 2>/dev/null; ls /sys/class/net | grep -v -x -e ens6; true"},
+		{"exec", node, "--", "sh", "-c", "for d in /etc/cni/net.d /opt/cni/bin /run/fairway; do ls -A $d 2>/dev/null; done; true"},
 	} {
-		fmt.Fprintf(&all, "%s:\n%s", strings.Join(command[1:], " "), s.run(nil, command...))
+		fmt.Fprintf(&all, "%s\n", s.run(nil, command...))
 	}
-	var routes []struct{ Protocol string }
-	if text, err := s.try(nil, "ip", node, "-j", "route", "show", "table", "all"); err == nil && json.Unmarshal([]byte(text), &routes) == nil {
-		for _, r := range routes {
-			if r.Protocol == "87" {
-				fmt.Fprintln(&all, "a route of ours")
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.instance(node).PID))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer ns.Close()
+	err = netns.Do(ns, func() error {
+		k, err := kernel.Open()
+		if err != nil {
+			return err
+		}
+		ours, err := k.Read(nil)
+		for _, o := range ours {
+			fmt.Fprintln(&all, o)
+		}
+		devices, listErr := k.Devices()
+		for _, d := range devices {
+			if d.Group != 0 {
+				fmt.Fprintf(&all, "device %s of group %#x\n", d.Name, d.Group)
 			}
 		}
+		c, nftErr := nftables.New()
+		if nftErr != nil {
+			return errors.Join(err, listErr, nftErr, k.Close())
+		}
+		tables, nftErr := c.ListTablesOfFamily(nftables.TableFamilyINet)
+		for _, t := range tables {
+			fmt.Fprintln(&all, "table inet", t.Name)
+		}
+		return errors.Join(err, listErr, nftErr, k.Close())
+	})
+	if err != nil {
+		s.t.Fatal(err)
 	}
 	return all.String()
 }
