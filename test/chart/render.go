@@ -19,7 +19,8 @@ const Namespace = "kube-system"
 
 // Release is a chart that was rendered.
 type Release struct {
-	Manifests []byte // all objects, in the order in which they can be made
+	CRDs      []byte // which Helm makes where they are missing, and never changes or deletes
+	Manifests []byte // all other objects, in the order in which they can be made
 	Notes     string // what Helm's user is told
 }
 
@@ -46,9 +47,9 @@ func Render(dir string, sets ...Values) (Release, error) {
 		return Release{}, fmt.Errorf("render chart: %w", err)
 	}
 	var r Release
-	var all bytes.Buffer
+	var crds, all bytes.Buffer
 	for _, crd := range c.CRDObjects() {
-		document(&all, string(crd.File.Data))
+		document(&crds, string(crd.File.Data))
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(files), inOrder) {
 		switch {
@@ -58,7 +59,7 @@ func Render(dir string, sets ...Values) (Release, error) {
 			document(&all, files[name])
 		}
 	}
-	r.Manifests = all.Bytes()
+	r.CRDs, r.Manifests = crds.Bytes(), all.Bytes()
 	return r, nil
 }
 

@@ -2,8 +2,8 @@
 //
 //	go run ./render [-chart DIR] [-values FILE]... [-out FILE]
 //
-// Of several files of values the later count. It makes deploy/manifests/fairway.yaml,
-// too. Exit status 1 if the values are refused, 2 for wrong usage.
+// Of several files of values the later count. The definitions of deploy/crds are not
+// among it: who deletes what was printed keeps the objects of their kinds. Exit status 1 if the values are refused, 2 for wrong usage.
 package main
 
 import (

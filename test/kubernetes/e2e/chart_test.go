@@ -142,6 +142,13 @@ func notReady(s *charted) {
 
 func chartInstalls(s *charted) {
 	s.importImage("dev")
+	definitions, err := filepath.Glob(filepath.Join(repository, "deploy", "crds", "*.yaml"))
+	if err != nil || len(definitions) == 0 {
+		s.t.Fatalf("no definitions: %v", err)
+	}
+	for _, f := range definitions {
+		s.kubectl("apply", "-f", f)
+	}
 	s.apply(s.manifests("dev", ""))
 	s.rolledOut()
 	s.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=90s")
