@@ -55,7 +55,7 @@ Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.`,
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	register(cmd.Flags())
-	cmd.AddCommand(configCommand(), checkCommand(), maxPodsCommand(), recordsCommand())
+	cmd.AddCommand(configCommand(), checkCommand(), maxPodsCommand(), recordsCommand(), installCommand(), uninstallCommand())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	return cmd
 }

@@ -17,6 +17,8 @@ var fileOptions = []option{
 		path(func(s *settings) *string { return &s.cfg.CNIConfDir })},
 	{"cni-bin-dir", "", "directory of the CNI plugins; portmap, if it is there, gives pods their host ports", "/usr/lib/cni",
 		path(func(s *settings) *string { return &s.cfg.CNIBinDir })},
+	{"sysctl-dir", "", "where the kernel's switches are written, in a container that has them elsewhere than in /proc/sys", "/host/proc/sys",
+		path(func(s *settings) *string { return &s.cfg.SysctlDir })},
 	{"bandwidth", "ENABLE_BANDWIDTH_PLUGIN", "let the plugin bandwidth of that directory limit pods by their annotations", "true",
 		yes(func(s *settings) *bool { return &s.cfg.Bandwidth })},
 }

@@ -93,6 +93,7 @@ var said = []struct {
 	{"spool-dir", "/run/d", func(c *agent.Config) { c.SpoolDir = "/run/d" }},
 	{"cni-conf-dir", "/etc/e", func(c *agent.Config) { c.CNIConfDir = "/etc/e" }},
 	{"cni-bin-dir", "/opt/f", func(c *agent.Config) { c.CNIBinDir = "/opt/f" }},
+	{"sysctl-dir", "/host/proc/sys", func(c *agent.Config) { c.SysctlDir = "/host/proc/sys" }},
 	{"bandwidth", "true", func(c *agent.Config) { c.Bandwidth = true }},
 
 	{"native", "vpc", func(c *agent.Config) { c.Native.VPCOnly = true }},

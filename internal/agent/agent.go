@@ -63,7 +63,7 @@ func run(ctx context.Context, a *assembly) (err error) {
 	if absent != "" {
 		log.Info("pods have no host ports: the plugin is not installed", "path", absent)
 	}
-	k, err := kernel.Open()
+	k, err := kernel.OpenAt(cfg.SysctlDir)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 	"github.com/fairway-cni/fairway/internal/edge/agentapi"
+	"github.com/fairway-cni/fairway/internal/edge/kernel"
 )
 
 // Config is what a user can set.
@@ -31,6 +32,7 @@ type Config struct {
 	SpoolDir   string // where the plugin leaves what it could not deliver
 	CNIConfDir string // where the network configuration list is written; empty: it is not
 	CNIBinDir  string // where the programs of the plugins after ours are looked for
+	SysctlDir  string // /proc/sys, or where a container has it that may write there
 	Bandwidth  bool   // ENABLE_BANDWIDTH_PLUGIN: the plugin of bandwidth runs after ours
 
 	// PluginLogFile is where the plugin writes a line for each call: an absolute
@@ -89,6 +91,7 @@ func Default() Config {
 		SpoolDir:   "/run/fairway/spool",
 		CNIConfDir: "/etc/cni/net.d",
 		CNIBinDir:  "/opt/cni/bin",
+		SysctlDir:  kernel.ProcSys,
 
 		PluginLogLevel: "INFO",
 
@@ -138,6 +141,7 @@ func (c Config) validatePaths() error {
 		{"spool dir", c.SpoolDir, false},
 		{"cni conf dir", c.CNIConfDir, true},
 		{"cni bin dir", c.CNIBinDir, false},
+		{"sysctl dir", c.SysctlDir, false},
 		{"cri socket", c.CRISocket, true},
 		{"eni config file", c.CustomNetwork.File, true},
 		{"kubeconfig", c.Cluster.Kubeconfig, true},

@@ -34,7 +34,7 @@ const (
 // ports comes with every Kubernetes node; that of bandwidth somebody asked for.
 func chain(c Config) (plugins []map[string]any, absent string, err error) {
 	ours := map[string]any{
-		"type":   "fairway-cni",
+		"type":   PluginName,
 		"socket": c.Socket,
 		"spool":  c.SpoolDir,
 	}

@@ -14,10 +14,13 @@ import (
 // as `go build -o` does. from is the directory of the module that has the packages
 // or requires theirs. args are packages, after flags; of two -ldflags the later
 // counts. What is made may be run by every user.
-func Build(from, to string, args ...string) error {
+func Build(from, to string, args ...string) error { return BuildFor(runtime.GOARCH, from, to, args...) }
+
+// BuildFor is Build for another processor, as Go names it.
+func BuildFor(arch, from, to string, args ...string) error {
 	c := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", to}, args...)...)
 	c.Dir = from
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", c, err, out)
 	}

@@ -52,9 +52,16 @@ type Kernel struct {
 	devices map[string]int32 // indexes as the last Read saw them, for its changes
 }
 
+// ProcSys is where the switches are, but in a container: there it may only be read.
+const ProcSys = "/proc/sys"
+
 // Open opens the sockets in the caller's network namespace. The caller's OS
 // thread decides which that is.
-func Open() (*Kernel, error) {
+func Open() (*Kernel, error) { return OpenAt(ProcSys) }
+
+// OpenAt is Open for a process that has the switches in another directory than
+// [ProcSys]. Of those only net/ is needed.
+func OpenAt(procSys string) (*Kernel, error) {
 	route, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -63,7 +70,7 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, errors.Join(err, route.Close())
 	}
-	k := &Kernel{route: route, nft: nft, procSys: "/proc/sys", next: firstIndex}
+	k := &Kernel{route: route, nft: nft, procSys: procSys, next: firstIndex}
 	route.ask = k.refuse
 	_, err = os.Stat(filepath.Join(k.procSys, "net/ipv6"))
 	k.ipv6 = err == nil

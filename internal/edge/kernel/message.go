@@ -120,6 +120,15 @@ func newAddress(index int32, p netip.Prefix, flags uint32) *message {
 	return m
 }
 
+// oldAddress removes an address.
+func oldAddress(index int32, p netip.Prefix) *message {
+	m := newMessage(unix.RTM_DELADDR, 0, unix.SizeofIfAddrmsg)
+	m.fixed()[0], m.fixed()[1] = unix.AF_INET, uint8(p.Bits())
+	putIndex(m.fixed()[4:], index)
+	m.attr(unix.IFA_LOCAL, p.Addr().AsSlice())
+	return m
+}
+
 // routeMessage writes or removes one of our routes. index is 0 where the route
 // names no device.
 func routeMessage(kind, flags int, rt node.Route, index int32) *message {

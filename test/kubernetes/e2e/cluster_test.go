@@ -30,16 +30,23 @@ const patience = 90 * time.Second
 
 // cluster is a lab with a Kubernetes in it.
 type cluster struct {
-	t   *testing.T // of the subtest that runs
-	lab string
+	t        *testing.T // of the subtest that runs
+	lab      string
+	programs string // directory of Fairway's programs that the lab's instances find
 }
 
 // startCluster brings a cluster up until the test ends; flags are further ones of
 // `up`.
 func startCluster(t *testing.T, name, yaml string, flags ...string) *cluster {
 	t.Helper()
+	return startClusterWith(t, fairwayPrograms, name, yaml, flags...)
+}
+
+// startClusterWith is startCluster with the programs of a directory.
+func startClusterWith(t *testing.T, programs, name, yaml string, flags ...string) *cluster {
+	t.Helper()
 	needCluster(t)
-	c := &cluster{t: t, lab: fmt.Sprintf("e%d-%s", os.Getpid(), name)}
+	c := &cluster{t: t, programs: programs, lab: fmt.Sprintf("e%d-%s", os.Getpid(), name)}
 	file := filepath.Join(t.TempDir(), "world.yaml")
 	if err := os.WriteFile(file, []byte("name: "+c.lab+yaml), 0o600); err != nil {
 		t.Fatal(err)
@@ -59,7 +66,7 @@ func startCluster(t *testing.T, name, yaml string, flags ...string) *cluster {
 
 // try runs fairway-lab and gives what it prints on standard output.
 func (c *cluster) try(stdin []byte, args ...string) (string, error) {
-	cmd := exec.CommandContext(c.t.Context(), filepath.Join(fairwayPrograms, "fairway-lab"), append([]string{"--lab", c.lab}, args...)...)
+	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.programs, "fairway-lab"), append([]string{"--lab", c.lab}, args...)...)
 	if c.t.Context().Err() != nil { // a cleanup
 		cmd = exec.Command(cmd.Path, cmd.Args[1:]...)
 	}

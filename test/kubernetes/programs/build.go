@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-cni/fairway/deploy/oci"
 	"github.com/fairway-cni/fairway/test/upstream"
 )
 
@@ -158,16 +160,39 @@ func (b builder) coredns() error {
 }
 
 func (b builder) images() error {
-	for _, i := range []image{
+	for _, i := range []struct {
+		name, program string
+		args          []string
+	}{
 		{name: "fairway.test/pause:1", program: "pause"},
 		{name: "fairway.test/coredns:1", program: "coredns"},
 		{name: AgnhostImage, program: "agnhost", args: []string{"pause"}},
 	} {
-		if err := i.write(b.part(i.program), filepath.Join(b.to, "images", i.program+".tar")); err != nil {
+		program, archive := b.part(i.program), filepath.Join(b.to, "images", i.program+".tar")
+		if newer, err := isNewer(archive, program); err != nil {
+			return err
+		} else if newer {
+			continue
+		}
+		made := oci.Image{Name: i.name, Arch: runtime.GOARCH, Programs: []string{program}, Args: i.args}
+		if _, err := made.WriteFile(archive); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isNewer says whether there is an archive that was made after its program.
+func isNewer(archive, program string) (bool, error) {
+	from, err := os.Stat(program)
+	if err != nil {
+		return false, err
+	}
+	old, err := os.Stat(archive)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && !old.ModTime().Before(from.ModTime()), err
 }
 
 func (b builder) debian() error {

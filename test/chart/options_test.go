@@ -1,0 +1,87 @@
+package chart
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fairway-cni/fairway/test/upstream"
+)
+
+// nodeName is set for the agent, and is of the pod.
+const nodeName = "MY_NODE_NAME"
+
+// TestOptionsAreKnown: the agent takes every argument, variable and key that the chart
+// gives it, in each mode.
+func TestOptionsAreKnown(t *testing.T) {
+	agent := filepath.Join(t.TempDir(), "fairway-agent")
+	if err := upstream.Build("../..", agent, "./cmd/fairway-agent"); err != nil {
+		t.Fatal(err)
+	}
+	var known []struct{ Option, Variable string }
+	config(t, agent, &known)
+	for name, values := range modes(t) {
+		t.Run(name, func(t *testing.T) {
+			all := objects(t, render(t, values).Manifests)
+			dir := t.TempDir()
+			for file, text := range find(t, all, "ConfigMap").Data {
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			spec := find(t, all, "DaemonSet").Spec.Template.Spec
+			for _, c := range spec.Containers {
+				var args []string
+				for _, a := range c.Args {
+					if strings.HasPrefix(a, "--") && a != "--stay" {
+						args = append(args, strings.ReplaceAll(a, "/etc/fairway", dir))
+					}
+				}
+				var shown []struct{ Option, Value, From string }
+				config(t, agent, &shown, args...)
+				if options, ok := values["options"].(Values); ok {
+					for option := range options {
+						i := slices.IndexFunc(shown, func(s struct{ Option, Value, From string }) bool { return s.Option == option })
+						if i < 0 || !strings.Contains(shown[i].From, "agent.yaml") {
+							t.Errorf("option %s does not reach the agent", option)
+						}
+					}
+				}
+				for _, e := range c.Env {
+					isOption := slices.ContainsFunc(known, func(k struct{ Option, Variable string }) bool { return k.Variable == e.Name })
+					if !isOption && e.Name != nodeName {
+						t.Errorf("variable %s is no option", e.Name)
+					}
+				}
+			}
+		})
+	}
+	// What the test would not notice otherwise.
+	bad := filepath.Join(t.TempDir(), "agent.yaml")
+	if err := os.WriteFile(bad, []byte("warm-ip-targets: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(agent, "config", "--config="+bad).CombinedOutput(); err == nil {
+		t.Errorf("an unknown option is taken: %s", out)
+	}
+}
+
+// config runs the agent's command config, which starts nothing.
+func config(t *testing.T, agent string, into any, args ...string) {
+	t.Helper()
+	c := exec.Command(agent, append([]string{"config", "-o", "json"}, args...)...)
+	c.Env = []string{"PATH=" + os.Getenv("PATH")}
+	var complaint strings.Builder
+	c.Stderr = &complaint
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", c, err, complaint.String())
+	}
+	if err := json.Unmarshal(out, into); err != nil {
+		t.Fatal(err)
+	}
+}
