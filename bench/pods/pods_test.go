@@ -48,7 +48,7 @@ func TestMeasure(t *testing.T) {
 // TestReport: one pod that needed a second sandbox in one round misses the goal.
 func TestReport(t *testing.T) {
 	var f Figures
-	s := func(list ...time.Duration) Crowd { return Crowd{Starts: list} }
+	s := func(list ...time.Duration) Crowd { return Crowd{Starts: list, Work: 100 * time.Second} }
 	f.add(Fairway, s(10*time.Second, 20*time.Second, 30*time.Second))
 	f.add(PTP, s(20*time.Second, 20*time.Second, 20*time.Second))
 	again := s(10*time.Second, 20*time.Second, 30*time.Second)
@@ -63,12 +63,25 @@ func TestReport(t *testing.T) {
 		}
 	}
 	want := map[string]float64{"pods300_second_sandboxes": 1, "pod_start_p50_over_ptp": 1, "pod_start_p99_over_ptp": 1.5,
-		"pod_start_p50_s": 20, "pod_start_p99_s": 30, "ptp_pod_start_p50_s": 20, "ptp_pod_start_p99_s": 20, "ptp_second_sandboxes": 0}
+		"pods300_cpu_over_ptp": 1, "pods300_cpu_s": 100, "pod_start_p50_s": 20, "pod_start_p99_s": 30, "ptp_pod_start_p50_s": 20, "ptp_pod_start_p99_s": 20, "ptp_second_sandboxes": 0}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 	var out strings.Builder
 	if err := f.WriteTable(&out); err != nil || !strings.Contains(out.String(), string(Fairway)+", round 2") {
 		t.Errorf("%v:\n%s", err, &out)
+	}
+}
+
+// TestParseBusy: niced work, idling and waiting for disks are left out.
+func TestParseBusy(t *testing.T) {
+	got, err := parseBusy([]byte("cpu  100 5000 30 9000 700 0 20 4 0 0\ncpu0 1 2 3\n"))
+	if want := 1500 * time.Millisecond; err != nil || got != want {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	for _, text := range []string{"", "cpu 1 2 3\n", "intr 1 2 3 4 5 6 7 8\n", "cpu  100 5000 x 9000 700 0 20 4 0 0\n"} {
+		if d, err := parseBusy([]byte(text)); err == nil {
+			t.Errorf("%q is %v, want an error", text, d)
+		}
 	}
 }
