@@ -39,10 +39,19 @@ func Measure(ctx context.Context, env Env, n Network, round int) (_ Crowd, err e
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, fmt.Errorf("not all pods were ready within %s", readyTime))
 	defer cancel()
+	before, err := busy()
+	if err != nil {
+		return Crowd{}, err
+	}
 	c, err := a.crowd(ctx)
 	if err != nil {
 		return Crowd{}, err
 	}
+	after, err := busy()
+	if err != nil {
+		return Crowd{}, err
+	}
+	c.Work = after - before
 	asked, err := s.sandboxes()
 	if err != nil {
 		return Crowd{}, err

@@ -33,6 +33,8 @@ func (f Figures) Report() result.Report {
 		goal(result.Over("pods300_second_sandboxes", 100, each(f.fairway, func(c Crowd) int { return c.SecondSandboxes })), none),
 		goal(result.Ratio("pod_start_p50_over_ptp", 50, ours, theirs), 1.05),
 		result.Ratio("pod_start_p99_over_ptp", 99, ours, theirs),
+		result.Ratio("pods300_cpu_over_ptp", 50, work(f.fairway), work(f.ptp)),
+		result.Over("pods300_cpu_s", 50, work(f.fairway)),
 		result.Over("pod_start_p50_s", 50, ours),
 		result.Over("pod_start_p99_s", 99, ours),
 		result.Over("ptp_pod_start_p50_s", 50, theirs),
@@ -52,6 +54,13 @@ func seconds(crowds []Crowd) (rounds [][]float64) {
 	return rounds
 }
 
+func work(crowds []Crowd) (rounds [][]float64) {
+	for _, c := range crowds {
+		rounds = append(rounds, []float64{c.Work.Seconds()})
+	}
+	return rounds
+}
+
 func each(crowds []Crowd, figure func(Crowd) int) (rounds [][]float64) {
 	for _, c := range crowds {
 		rounds = append(rounds, []float64{float64(figure(c))})
@@ -62,15 +71,15 @@ func each(crowds []Crowd, figure func(Crowd) int) (rounds [][]float64) {
 // WriteTable prints the rounds side by side.
 func (f Figures) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "pod start, s\tp50\tp90\tp99\tlast\tsecond sandboxes\t")
+	fmt.Fprintln(t, "pod start, s\tp50\tp90\tp99\tlast\tprocessors' work\tsecond sandboxes\t")
 	for _, row := range []struct {
 		network Network
 		crowds  []Crowd
 	}{{Fairway, f.fairway}, {PTP, f.ptp}} {
 		for i, s := range seconds(row.crowds) {
 			c := row.crowds[i]
-			fmt.Fprintf(t, "%s, round %d\t%.1f\t%.1f\t%.1f\t%.1f\t%d\t\n", row.network, i+1, result.Percentile(s, 50),
-				result.Percentile(s, 90), result.Percentile(s, 99), c.Last().Seconds(), c.SecondSandboxes)
+			fmt.Fprintf(t, "%s, round %d\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\t%d\t\n", row.network, i+1, result.Percentile(s, 50),
+				result.Percentile(s, 90), result.Percentile(s, 99), c.Last().Seconds(), c.Work.Seconds(), c.SecondSandboxes)
 		}
 	}
 	if err := t.Flush(); err != nil {

@@ -9,12 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-cni/fairway/internal/edge/store"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/runtime"
 )
@@ -24,12 +24,20 @@ import (
 // once there is one.
 const previous = "29ce62a0c64f61577206ac419cca38677a98afa3"
 
-// release is one build of agent and plugin: a directory with both, and with the
-// lab's own program, which calls the plugin that is beside it.
-type release string
+// release is one build of agent and plugin.
+type release struct {
+	// dir has both, and the lab's own program, which calls the plugin that is beside
+	// it.
+	dir   string
+	flags []string // of its agent, which keeps five addresses ready
+}
+
+func (r release) program(name string) string { return filepath.Join(r.dir, name) }
 
 // thisRelease is what is tested.
-func thisRelease() release { return release(programs) }
+func thisRelease() release {
+	return release{programs, []string{"--warm-ip-target=5", "--cool-down=0s"}}
+}
 
 // previousRelease builds the commit from the clone's own history.
 func previousRelease(t *testing.T) release {
@@ -53,7 +61,7 @@ func previousRelease(t *testing.T) release {
 	if err := copyProgram(program("fairway-lab"), filepath.Join(into, "fairway-lab")); err != nil {
 		t.Fatal(err)
 	}
-	return release(into)
+	return release{into, []string{"--warm-addresses=5", "--cool-down=0s"}}
 }
 
 func copyProgram(from, to string) error {
@@ -82,8 +90,8 @@ func (n *node) startRelease(r release) {
 	}
 	defer log.Close()
 	_, err = n.StartDaemon(n.t.Context(), guest.Daemon{
-		Name: "agent", Argv: []string{filepath.Join(string(r), "fairway-agent"), "--warm-ip-target=5", "--cool-down=0s"}, Env: n.env(), Dir: "/",
-		Log: log, Caps: []uintptr{unix.CAP_NET_ADMIN},
+		Name: "agent", Argv: append([]string{r.program("fairway-agent")}, r.flags...), Env: n.env(), Dir: "/", Log: log,
+		Caps: []uintptr{unix.CAP_NET_ADMIN},
 	})
 	if err != nil {
 		n.t.Fatal(err)
@@ -105,7 +113,7 @@ func (n *node) retireAgent() {
 // calls has the plugin of a release called for pods: add, check or del.
 func (n *node) calls(r release, verb string, names ...string) []runtime.Pod {
 	n.t.Helper()
-	a, err := n.try(n.t.Context(), guest.Cmd{Argv: append([]string{filepath.Join(string(r), "fairway-lab"), "runtime", verb, "--"}, names...)})
+	a, err := n.try(n.t.Context(), guest.Cmd{Argv: append([]string{r.program("fairway-lab"), "runtime", verb, "--"}, names...)})
 	var reply runtimeReply
 	if err == nil {
 		err = json.Unmarshal([]byte(a.stdout), &reply)
@@ -119,6 +127,20 @@ func (n *node) calls(r release, verb string, names ...string) []runtime.Pod {
 	return reply.Pods
 }
 
+// upgradeWorld is twoNodes where the first node may do what either release wants of EC2:
+// the one before made ENIs without the tags that the policies of this one ask for.
+const upgradeWorld = `
+vpcs:
+  - name: main
+    cidr: 10.0.0.0/16
+    subnets: [{name: a, cidr: 10.0.1.0/24, zone: a}, {name: b, cidr: 10.0.2.0/24, zone: b}]
+roles:
+  - {name: either, policy: {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}}}
+instances:
+  - {name: node-a, type: m5.large, subnet: a, role: either}
+  - {name: node-b, type: m5.large, subnet: b}
+`
+
 // TestUpgradeAndBack: a node's plugin and agent are replaced by those of the next
 // release, one after the other, and then by the old ones again, and once more, while
 // its pods talk. The other node has the new release all the time. No packet is lost,
@@ -126,7 +148,7 @@ func (n *node) calls(r release, verb string, names ...string) []runtime.Pod {
 // another has.
 func TestUpgradeAndBack(t *testing.T) {
 	t.Parallel()
-	l := startLab(t, twoNodes)
+	l := startLab(t, upgradeWorld)
 	before, after := previousRelease(t), thisRelease()
 	a, b := l.nodes["node-a"], l.nodes["node-b"]
 	a.startRelease(before)
@@ -155,7 +177,7 @@ func TestUpgradeAndBack(t *testing.T) {
 	u.goOn("an old plugin with a new agent")
 
 	u.back(before, after)
-	u.works("the old agent again, with pods of the new one", before, "a1", "n2", "o1")
+	u.works("the old agent again, with pods of the new one", before, "a1", "n1", "n2", "o1")
 	a.calls(before, "del", "n2")
 	a.calls(before, "add", "o2")
 	u.goOn("the old agent again")
@@ -224,14 +246,15 @@ func (u *upgrade) back(before, after release) {
 	if files := n.spool(); len(files) != 1 {
 		u.t.Errorf("the spool has %q, want one entry", files)
 	}
+	u.writeNewest("n1")
 	ctx, cancel := context.WithTimeout(u.t.Context(), patience)
 	defer cancel()
-	out, err := n.try(ctx, guest.Cmd{Argv: []string{filepath.Join(string(after), "fairway-agent"), "records", "downgrade"}})
+	out, err := n.try(ctx, guest.Cmd{Argv: []string{after.program("fairway-agent"), "records", "downgrade"}})
 	if err != nil || out.status != 0 {
 		u.t.Fatalf("downgrade: %v, status %d: %s%s", err, out.status, out.stdout, out.stderr)
 	}
-	if !strings.HasPrefix(out.stdout, "records rewritten: ") || strings.HasPrefix(out.stdout, "records rewritten: 0") {
-		u.t.Errorf("downgrade says %q: this release has written nothing that the old one cannot read, and the test shows nothing", out.stdout)
+	if want := "records rewritten: 1\n"; out.stdout != want {
+		u.t.Errorf("downgrade says %q, want %q", out.stdout, want)
 	}
 	u.goOn("no agent, records of the old release")
 	n.startRelease(before)
@@ -245,6 +268,33 @@ func (u *upgrade) back(before, after release) {
 		if r.Held() && slices.Contains([]string{"a3", "a4", "a5"}, r.PodName) {
 			u.t.Errorf("%s is held by %s, which is gone", r.Addr, r.PodName)
 		}
+	}
+}
+
+// writeNewest gives a pod's record what only the newest version can say. An agent
+// writes the lowest version that does, and has had no cause for the newest here.
+func (u *upgrade) writeNewest(pod string) {
+	u.t.Helper()
+	s, err := store.Open(u.node.file("run/fairway/addresses"))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer s.Close()
+	records, err := s.All()
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	i := slices.IndexFunc(records, func(r store.Record) bool { return r.PodName == pod && r.Held() })
+	if i < 0 {
+		u.t.Fatalf("no record of %s", pod)
+	}
+	r := records[i]
+	r.Network = "fairway"
+	if err := s.Put(r); err != nil {
+		u.t.Fatal(err)
+	}
+	if again, err := s.All(); err != nil || !slices.ContainsFunc(again, func(r store.Record) bool { return r.Version == store.Version }) {
+		u.t.Fatalf("no record of version %d was written: %v", store.Version, err)
 	}
 }
 
