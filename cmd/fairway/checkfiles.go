@@ -101,7 +101,7 @@ func readPlugin(dir string) path.Part[preflight.Program] {
 var kubeletFiles = []string{"/var/lib/kubelet/config.yaml", "/etc/kubernetes/kubelet/config.json", "/etc/kubernetes/kubelet/kubelet-config.json"}
 
 // maxPodsOf finds kubelet's setting in a configuration in YAML or JSON.
-var maxPodsOf = regexp.MustCompile(`(?m)^[\s{,]*"?maxPods"?\s*:\s*(\d+)`)
+var maxPodsOf = regexp.MustCompile(`(?m)(?:^|[{,])\s*"?maxPods"?\s*:\s*(\d+)`)
 
 // kubeletDefault is how many pods kubelet runs where it is told nothing
 // (KubeletConfiguration v1beta1, maxPods).
