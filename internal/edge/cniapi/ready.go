@@ -3,7 +3,6 @@ package cniapi
 import (
 	"os"
 	"path"
-	"strings"
 )
 
 // A node that was ready stays ready: a runtime takes a failing STATUS for a node
@@ -40,5 +39,5 @@ func WasReady(socket string) bool {
 		return false
 	}
 	mark, err := os.ReadFile(readyPath(socket))
-	return err == nil && strings.TrimSpace(string(mark)) == strings.TrimSpace(string(boot))
+	return err == nil && string(mark) == string(boot)
 }
