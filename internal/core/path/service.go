@@ -117,15 +117,29 @@ func cutService(s string) (site, name, port string, ok bool) {
 	return strings.TrimSuffix(before, ":"), name, port, true
 }
 
-// service finds a Service by its name, which must be one's alone. Where the API
-// server was not asked, what kube-proxy wrote on the nodes names those that have
-// a cluster IP.
+// service finds a Service by its name, which must be one's alone. Where no API
+// server lists it, what kube-proxy wrote on the nodes names those that have a
+// cluster IP.
 func (t *Tracer) service(site, name string) (*Service, error) {
-	list := t.w.Services.Value
-	if !t.w.Services.Known {
-		list = t.written()
+	hit, err := oneService(t.w.Services.Value, site, name)
+	if hit == nil && err == nil {
+		hit, err = oneService(t.written(), site, name)
 	}
-	var hit *Service
+	switch {
+	case err != nil:
+		return nil, err
+	case hit != nil && hit.External != "":
+		return nil, fmt.Errorf("%w: %s is of the type ExternalName, which is DNS alone: it stands for %s", ErrProbe, hit.ID(), hit.External)
+	case hit != nil:
+		return hit, nil
+	case !t.w.Services.Known:
+		return nil, fmt.Errorf("%w: %s, and no kube-proxy's rules on these nodes name it", ErrProbe, t.w.Services.unknown("Services"))
+	}
+	return nil, fmt.Errorf("%w: the world has no such Service", ErrProbe)
+}
+
+// oneService is nil where there is none.
+func oneService(list []Service, site, name string) (hit *Service, err error) {
 	for i := range list {
 		s := &list[i]
 		if s.Name != name && s.ID() != name || site != "" && s.Cluster != "" && s.Cluster != site {
@@ -137,15 +151,7 @@ func (t *Tracer) service(site, name string) (*Service, error) {
 		}
 		hit = s
 	}
-	switch {
-	case hit != nil && hit.External != "":
-		return nil, fmt.Errorf("%w: %s is of the type ExternalName, which is DNS alone: it stands for %s", ErrProbe, hit.ID(), hit.External)
-	case hit != nil:
-		return hit, nil
-	case !t.w.Services.Known:
-		return nil, fmt.Errorf("%w: %s, and no kube-proxy's rules on these nodes name it", ErrProbe, t.w.Services.unknown("Services"))
-	}
-	return nil, fmt.Errorf("%w: the world has no such Service", ErrProbe)
+	return hit, nil
 }
 
 // askService is whom a probe to a Service asks: its cluster IP, or each backend of
