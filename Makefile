@@ -16,7 +16,7 @@ kubernetes: ## what `fairway-lab up --kubernetes` runs, in bin/kubernetes; minut
 	cd test/kubernetes && go run ./build ../../bin/kubernetes
 
 demo: build ## two nodes, 28 pods, every flow between them; KEEP=1 leaves the lab up
-	@bin/fairway-lab demo $(if $(KEEP),--keep)
+	@bin/fairway-lab demo --svg bin/demo.svg $(if $(KEEP),--keep)
 
 test: build ## everything but e2e, on the real kernel; needs root
 	@bin/fairway-lab check
@@ -25,7 +25,7 @@ test: build ## everything but e2e, on the real kernel; needs root
 	cd test/vpccni && go test ./...
 
 e2e: build kubernetes ## a real Kubernetes in the lab; needs root
-	cd test/kubernetes && go test -count=1 -tags e2e ./e2e
+	cd test/kubernetes && go test -count=1 -timeout 30m -parallel 2 -tags e2e ./e2e
 
 differential: ## N random packets, for real and explained: N=10000 SEED=7; needs root
 	@go test ./lab/differential -count=1 -timeout 60m -run TestDifferential -probes $(N) -seed $(SEED) -v | grep -v '^=== '

@@ -30,6 +30,8 @@ import (
 	"github.com/fairway-cni/fairway/bench/ec2"
 	"github.com/fairway-cni/fairway/bench/fabric"
 	"github.com/fairway-cni/fairway/bench/packet"
+	"github.com/fairway-cni/fairway/bench/path"
+	"github.com/fairway-cni/fairway/bench/pods"
 	"github.com/fairway-cni/fairway/bench/result"
 	"github.com/fairway-cni/fairway/lab/guest"
 )
@@ -48,6 +50,7 @@ type bench struct {
 type place struct {
 	program string // path of this program
 	bin     string // directory of the programs built
+	root    string // of the source tree
 }
 
 var benches = []bench{{
@@ -108,6 +111,25 @@ var benches = []bench{{
 		return f.Report(), nil
 	},
 	inside: func(ctx context.Context, arg string) error { return burst.Inside(ctx, arg, os.Stdout) },
+}, {
+	name: "path", what: "an explanation with 737 pods on each node, and the matrix of 1,000 pods; takes ten seconds",
+	run: func(ctx context.Context, _ place) (result.Report, error) {
+		f, err := path.Run(ctx, os.Stdout, os.Stderr)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
+}, {
+	name: "pods", what: "300 pods at once in a real Kubernetes, beside ptp and host-local; after make kubernetes; takes a quarter of an hour",
+	packages: pods.Packages,
+	run: func(ctx context.Context, p place) (result.Report, error) {
+		f, err := pods.Run(ctx, pods.Env{BinDir: p.bin, Programs: filepath.Join(p.root, "bin", "kubernetes"), Progress: os.Stderr}, os.Stdout)
+		if err != nil {
+			return result.Report{}, err
+		}
+		return f.Report(), nil
+	},
 }}
 
 // insideWord is the argument by which a bench calls its own other half.
@@ -201,7 +223,7 @@ func measure(ctx context.Context, b bench, out io.Writer) (err error) {
 			return err
 		}
 	}
-	report, err := b.run(ctx, place{program: program, bin: bin})
+	report, err := b.run(ctx, place{program: program, bin: bin, root: root})
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.name, err)
 	}
@@ -211,11 +233,11 @@ func measure(ctx context.Context, b bench, out io.Writer) (err error) {
 	if err := report.WriteTable(out); err != nil {
 		return err
 	}
-	path, err := report.Write(filepath.Join(root, "bench", "out"), b.name)
+	file, err := report.Write(filepath.Join(root, "bench", "out"), b.name)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "\nwritten to %s\n", path)
+	_, err = fmt.Fprintf(out, "\nwritten to %s\n", file)
 	return err
 }
 

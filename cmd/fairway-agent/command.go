@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fairway-cni/fairway/internal/agent"
 )
 
 func command() *cobra.Command {
@@ -47,7 +49,8 @@ Exit status: 0 after SIGINT or SIGTERM, 1 on failure, 2 on wrong usage.`,
 			for _, err := range r.skipped {
 				log.Warn("skip an invalid item", "error", err)
 			}
-			return errors.Join(run(cmd.Context(), r.cfg, log), done())
+			over := func(o map[string]string) (agent.Config, error) { return overridden(cmd.Flags(), os.LookupEnv, o) }
+			return errors.Join(run(cmd.Context(), r.cfg, over, log), done())
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 
 	"github.com/fairway-cni/fairway/internal/agent"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
@@ -94,7 +95,9 @@ func privileged() error {
 	return nil
 }
 
-func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
+func run(ctx context.Context, cfg agent.Config, options func(map[string]string) (agent.Config, error), log *slog.Logger) error {
+	// What client-go says beside its errors is for those who look for a fault in it.
+	klog.SetSlogLogger(slog.New(quieter{log.Handler()}))
 	sdk, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return fmt.Errorf("load aws configuration: %w", err)
@@ -108,5 +111,21 @@ func run(ctx context.Context, cfg agent.Config, log *slog.Logger) error {
 			}
 			return ec2.New(regional), nil
 		},
+		Options: options,
 	}, log)
 }
+
+// quieter takes every line for one of debugging.
+type quieter struct{ slog.Handler }
+
+func (q quieter) Enabled(ctx context.Context, _ slog.Level) bool {
+	return q.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+func (q quieter) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quieter) WithAttrs(list []slog.Attr) slog.Handler { return quieter{q.Handler.WithAttrs(list)} }
+func (q quieter) WithGroup(name string) slog.Handler      { return quieter{q.Handler.WithGroup(name)} }

@@ -10,7 +10,7 @@ import (
 // docs/configuration.md.
 func options() []option {
 	var all []option
-	for _, part := range [][]option{poolOptions, eniOptions, watchOptions, fileOptions, nativeOptions, datapathOptions} {
+	for _, part := range [][]option{poolOptions, eniOptions, clusterOptions, watchOptions, fileOptions, nativeOptions, datapathOptions} {
 		all = append(all, part...)
 	}
 	return all

@@ -72,6 +72,10 @@ var said = []struct {
 		c.IMDSOnly, c.Targets.NoProvisioning, c.Targets.MarkAndTag, c.LeakedCleanup = true, true, false, false
 	}},
 
+	{"kubeconfig", "/etc/k", func(c *agent.Config) { c.Cluster.Kubeconfig = "/etc/k" }},
+	{"cluster-endpoint", "https://10.0.0.10:6443", func(c *agent.Config) { c.Cluster.Endpoint = "https://10.0.0.10:6443" }},
+	{"annotate-pod-ip", "true", func(c *agent.Config) { c.Cluster.AnnotatePodIPs = true }},
+
 	{"metrics-address", "127.0.0.1:61678", func(c *agent.Config) { c.Metrics = "127.0.0.1:61678" }},
 	{"disable-metrics", "true", func(c *agent.Config) { c.Metrics = "" }},
 	{"introspection-address", "[::1]:61679", func(c *agent.Config) { c.Introspection = "[::1]:61679" }},
@@ -120,6 +124,7 @@ func TestEveryOption(t *testing.T) {
 	heard := map[string]bool{
 		"log-level": true, "log-file": true, // the program's own: TestLogOptions
 		"custom-networking": true, // needs a second one: TestCustomNetworking
+		"node-name":         true, // the same: TestCluster
 	}
 	byName := make(map[string]option)
 	for _, o := range options() {

@@ -12,7 +12,7 @@ import (
 
 // The ways to say an option, the first that does counts:
 //
-//	flag > environment > settings file > default
+//	NodeConfig of the cluster > flag > environment > settings file > default
 //
 // A variable that is set and empty says nothing.
 
@@ -75,6 +75,11 @@ type resolution struct {
 // resolve reads the flags that were given, the environment and the file. Each
 // error is of usage, in one line.
 func resolve(f *pflag.FlagSet, lookup func(string) (string, bool)) (*resolution, error) {
+	return resolveOver(f, lookup, nil)
+}
+
+// resolveOver is resolve with values by option that go before all.
+func resolveOver(f *pflag.FlagSet, lookup func(string) (string, bool), over map[string]string) (*resolution, error) {
 	file, err := readFile(f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
@@ -82,6 +87,9 @@ func resolve(f *pflag.FlagSet, lookup func(string) (string, bool)) (*resolution,
 	r := &resolution{settings: defaults(), sources: make(map[string]source)}
 	for _, o := range options() {
 		s, ok := find(o, f, lookup, file)
+		if text, set := over[o.name]; set {
+			s, ok = source{text: text, from: "NodeConfig", name: nodeConfigSource + o.name}, true
+		}
 		if !ok {
 			continue
 		}
@@ -98,6 +106,7 @@ func resolve(f *pflag.FlagSet, lookup func(string) (string, bool)) (*resolution,
 			return nil, fmt.Errorf("%w: %s %q: %w", errUsage, s.name, s.text, err)
 		}
 	}
+	r.cfg.Cluster.Service = inPod(lookup)
 	r.implied = r.finish()
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, r.blame(err))

@@ -105,6 +105,9 @@ func (a *answer) run() {
 // ask brings the request to the agent and says what its answer, or its absence,
 // means for the runtime.
 func (a *answer) ask() {
+	if a.req.Command == cniapi.CommandStatus && cniapi.WasReady(a.config.Socket) {
+		return // and is, whatever the agent is doing
+	}
 	var fds []int
 	if a.req.Command == cniapi.CommandAdd || a.req.Command == cniapi.CommandCheck {
 		pod, cniErr := cniapi.OpenPod(a.req.NetNS)

@@ -2,8 +2,9 @@
 // and why, and explains a packet's way. It changes nothing.
 //
 // Exit status: 0; 1 for a failure, and for `plan` if there is something to
-// change; 2 for wrong usage; 3 for `status` if something is wrong. `path` and
-// `explain` have their own: 0 delivered, 1 not, 2 cannot tell, 3 wrong usage.
+// change; 2 for wrong usage; 3 for `status` if something is wrong. `check`, `path` and
+// `explain` have their own; of `check`: 0 nothing failed, 1 something did, 2 cannot
+// tell or wrong usage; of the others: 0 delivered, 1 not, 2 cannot tell, 3 wrong usage.
 package main
 
 import (
@@ -63,11 +64,11 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fairway",
 		Short: "Show what Fairway does on a node, and why, and explain a packet's way",
-		Long: `plan and status ask the agent of the node they run on. path and bundle need no agent,
+		Long: `check, plan and status are about the node they run on. path and bundle need no agent,
 and explain packets of clusters that run another CNI too. Nothing is changed.
 
 Exit status: 0; 1 for a failure, and for plan if there is something to change;
-2 for wrong usage; 3 for status if something is wrong. path and explain have
+2 for wrong usage; 3 for status if something is wrong. check, path and explain have
 statuses of their own.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -81,7 +82,7 @@ statuses of their own.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
-	root.AddCommand(planCommand(), statusCommand(), pathCommand(), bundleCommand(), explainCommand())
+	root.AddCommand(checkCommand(), planCommand(), statusCommand(), pathCommand(), bundleCommand(), explainCommand())
 	return root
 }
 

@@ -52,7 +52,7 @@ type pathOptions struct {
 	size, mend    int
 	whatIf        []string
 	assert        string
-	all           bool
+	all, live     bool
 	width         int
 }
 
@@ -66,6 +66,11 @@ other side, and the reply back, by what is known of them: nothing is sent. Behin
 a drop the walk goes on as if the packet had passed, so that every fault is found;
 a mend is shown when a replay in the mended world proves it.
 
+With --live the packet is sent too, from the pod or node that FROM names, which must
+be here. Tracepoints of this node's kernel tell which hops it was met at; the others
+have a ~, as they are known from configuration. The first that is not as predicted
+is named, with the kernel's reason if it dropped the packet.
+
 FROM and TO are a pod (default/sleep), a Service (svc/default/web), a node
 (node:node-a1), an ENI's ID, an address or "internet". A cluster or VPC and a
 colon before it tell two of one name apart; TO may end in a port. An example has
@@ -78,12 +83,13 @@ worlds are joined.
 
 What is not known, and what is not modelled, is a hop that says so.
 
-Exit status: 0 delivered both ways, 1 not delivered, 2 cannot tell, 3 wrong usage
-or no world.`,
+Exit status: 0 delivered both ways, 1 not delivered, 2 cannot tell, or with --live
+not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
 		Example: `  fairway path --example seed003
   fairway path --example seed003 --with-mend 1
   fairway path --example seed003 --what-if 'node-a1: sysctl net.ipv4.conf.eth1.rp_filter=2'
   fairway path default/sleep 10.11.4.91:80
+  fairway path default/sleep 10.11.4.91:80 --live
   fairway path 'IPv4: martian source 10.11.4.91 from 10.12.7.33, on dev eth1'
   fairway path -b a.tgz -b b.tgz b:default/sleep a:default/httpbin:80 -o json
   fairway path --example seed003 -o svg > seed003.svg
@@ -103,6 +109,7 @@ or no world.`,
 	f.IntVar(&o.mend, "with-mend", 0, "follow the packet in the world that has the Nth mend of the answer")
 	f.StringVar(&o.assert, "assert", "", "say nothing but a line, and exit 0 if the verdict is this one: delivered, dropped or \"cannot tell\"")
 	f.BoolVar(&o.all, "all", false, "every class of pods to every other, to the nodes and to the internet")
+	f.BoolVar(&o.live, "live", false, "send the packet for real, and say what this node's kernel saw of it; needs root")
 	f.IntVar(&o.width, "width", 0, "columns to fold at; 0: COLUMNS, or not at all")
 	cmd.AddCommand(pathDiffCommand())
 	return cmd
@@ -145,6 +152,8 @@ func (o *pathOptions) validate(args []string) error {
 		return fmt.Errorf("--size %d: must be from 28 to 65535", o.size)
 	case o.mend < 0:
 		return fmt.Errorf("--with-mend %d: must be the number of a mend, from 1", o.mend)
+	case o.live && (o.all || o.example != "" || len(o.whatIf) > 0 || o.mend > 0 || o.assert != ""):
+		return errors.New("--live sends one packet in the world that there is: no --example, --all, --what-if, --with-mend or --assert")
 	case o.all && (len(args) > 0 || o.assert != "" || o.mend > 0):
 		return errors.New("--all takes no FROM and TO, no --assert and no --with-mend")
 	}
@@ -188,8 +197,21 @@ func runPath(ctx context.Context, out, stderr io.Writer, o pathOptions, args []s
 	if o.assert != "" {
 		return assertVerdict(out, r, o.assert)
 	}
+	if o.live {
+		if to == "internet" {
+			return pathUsageError(errors.New("--live: the internet is many; name an address"))
+		}
+		l, err := sendLive(ctx, r.Answer)
+		if err != nil {
+			return pathUsageError(err)
+		}
+		r.Live = &l
+	}
 	if err := writeReport(out, r, o); err != nil {
 		return err
+	}
+	if r.Live != nil {
+		return statusOfLive(r.Answer, r.Live)
 	}
 	return statusOf(r.Answer.Verdict)
 }

@@ -171,7 +171,7 @@ func TestReadersPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"seed003", "healthy"} {
+	for _, name := range []string{"seed003", "seed002", "healthy"} {
 		args := []string{"path", "--example", name}
 		out, _, _ := run(args...)
 		if want := "$ fairway " + strings.Join(args, " ") + "\n" + out + "```"; !strings.Contains(string(page), want) {

@@ -128,6 +128,9 @@ func writePool(w io.Writer, s agentapi.Status) {
 	row(t, "wanted", wanted(s.Wanted))
 	row(t, "targets", targets(s))
 	row(t, "ec2", standing(s))
+	if p := s.Paths; !p.ProvedAt.IsZero() {
+		row(t, "ways of pods", proven(p)+", proven "+ago(s, p.ProvedAt)+" ago")
+	}
 	if s.Node.Custom != "" {
 		row(t, "custom networking", "ENIConfig "+s.Node.Custom)
 	}
@@ -182,6 +185,21 @@ func standing(s agentapi.Status) string {
 		return text + "; the ENIs were not listed yet"
 	}
 	return text + "; listed the ENIs " + ago(s, s.EC2.ListedAt) + " ago"
+}
+
+// proven is what the last proof of pods' ways found.
+func proven(p agentapi.Paths) string {
+	switch {
+	case p.Problem != "":
+		return "cannot be computed: " + p.Problem
+	case p.Classes == 0:
+		return "no pod has one yet"
+	case len(p.Broken) > 0:
+		return fmt.Sprintf("%d of %d are broken", len(p.Broken), p.Classes)
+	case p.Unknown > 0:
+		return fmt.Sprintf("%d of %d are symmetric, the others not known", p.Classes-p.Unknown, p.Classes)
+	}
+	return fmt.Sprintf("all %d are symmetric", p.Classes)
 }
 
 func writeENIs(w io.Writer, s agentapi.Status) {

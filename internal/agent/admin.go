@@ -38,6 +38,7 @@ func (l *nodeLoop) status(ctx context.Context) (s agentapi.Status, err error) {
 // status adds to the book's what the kernel has.
 func (n *nodeState) status() agentapi.Status {
 	s := n.book.Status()
+	s.Version = release()
 	devices := make(map[string]string, len(n.devices))
 	for mac, name := range n.devices {
 		devices[mac.String()] = name
@@ -53,6 +54,7 @@ func (n *nodeState) status() agentapi.Status {
 		}
 	}
 	s.Kernel.Behind = n.behind
+	s.Paths = n.paths
 	s.Problems = s.Diagnose()
 	return s
 }

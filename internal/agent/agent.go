@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
+	"github.com/fairway-cni/fairway/internal/edge/cniapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi/cniserver"
 	"github.com/fairway-cni/fairway/internal/edge/cri"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
@@ -32,14 +34,28 @@ type Outside struct {
 	IMDS *imds.Client
 	// EC2 makes a client for the region that IMDS names.
 	EC2 func(region string) (*ec2.Client, error)
+	// Options is the configuration with the options of a NodeConfig over all others.
+	// Its error names the option that is wrong. Nil: no NodeConfig is looked at.
+	Options func(map[string]string) (Config, error)
+	// API reaches the API server; nil: the network does.
+	API http.RoundTripper
 }
 
 // Run is the agent, until ctx ends. It returns an error if it cannot start or
 // cannot go on; what fails and may mend itself is logged and tried again.
-func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err error) {
+func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	if cfg.Cluster.NodeName == "" {
+		return run(ctx, &assembly{cfg: cfg, out: out, log: log, metrics: metrics.New()})
+	}
+	return runInCluster(ctx, cfg, out, log)
+}
+
+// run is the agent with one configuration.
+func run(ctx context.Context, a *assembly) (err error) {
+	cfg, log := a.cfg, a.log
 	plugins, absent, err := chain(cfg)
 	if err != nil {
 		return err
@@ -55,13 +71,18 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 	if err := k.Probe(); err != nil {
 		return err
 	}
+	if !served(cfg) {
+		if err := removeNetConf(cfg); err != nil {
+			return err
+		}
+	}
 	records, err := store.Open(cfg.StateDir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 
-	a := &assembly{cfg: cfg, out: out, log: log, plugins: plugins, metrics: metrics.New()}
+	a.plugins = plugins
 	if err := a.learn(ctx); err != nil {
 		return err
 	}
@@ -70,7 +91,7 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 		book:    ipamd.NewBook(a.pool, a.self, records, log, time.Now),
 		devices: make(map[vpc.MAC]string),
 		pods:    make(map[ipam.Owner]node.Attachment),
-		gone:    make(map[ipam.Owner]time.Time),
+		gone:    make(map[ipam.Owner]time.Time), unproven: make(chan struct{}, 1),
 	}
 	n.book.Drives(n.drive)
 	if err := n.restore(); err != nil {
@@ -85,9 +106,10 @@ func Run(ctx context.Context, cfg Config, out Outside, log *slog.Logger) (err er
 
 // assembly is what a start gathers.
 type assembly struct {
-	cfg Config
-	out Outside
-	log *slog.Logger
+	cfg     Config
+	out     Outside
+	log     *slog.Logger
+	cluster *surroundings // nil: the node is of none
 
 	plugins []map[string]any // of the network configuration list
 	self    ipamd.Identity
@@ -97,6 +119,8 @@ type assembly struct {
 	enis    []vpc.ENI // as IMDS says
 	asked   time.Time // when it was asked
 	vpcs    *routes
+
+	tellBroken func(ways []string) // each change of which ways of pods are broken; nil tells nobody
 }
 
 // learn asks IMDS who and where we are, until it knows: it may be late when a node
@@ -177,6 +201,9 @@ func (a *assembly) customNetwork() ipamd.Custom {
 	if !a.cfg.CustomNetwork.Enabled {
 		return ipamd.Custom{}
 	}
+	if a.cfg.CustomNetwork.File == "" { // it is the cluster's, which may be away
+		return a.cluster.lastCustom(a.cfg.Cluster.NodeName)
+	}
 	c, err := selectENIConfig(a.cfg.CustomNetwork, a.self.Zone)
 	custom := ipamd.Custom{Enabled: true, Name: c.Name, Subnet: c.SubnetID, Groups: c.Groups}
 	if err != nil {
@@ -235,15 +262,16 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := kernel.Watch(n.kernel)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	list, old := netConf(ctx, a.cfg, a.plugins)
 	if old != "" {
 		a.log.Info("runtimes are not told of CNI 1.1.0: a plugin of the list does not speak it", "plugin", old)
 	}
-	if err := writeNetConf(a.cfg, list); err != nil {
-		return errors.Join(err, ln.Close())
-	}
-	watcher, err := kernel.Watch(n.kernel)
-	if err != nil {
+	if err := errors.Join(writeNetConf(a.cfg, list), cniapi.MarkReady(a.cfg.Socket)); err != nil {
+		watcher.Close()
 		return errors.Join(err, ln.Close())
 	}
 	a.log.Info("ready", "instance", a.self.InstanceID, "type", a.self.InstanceType, "enis", len(a.enis), "native", n.nativeText())
@@ -256,10 +284,18 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	}
 	loops.Go(func() { watch(ctx, watcher, loop, a.log) })
 	defer watcher.Close() // after it has ended
+	loops.Go(func() { newProver(a.log, loop, a.self.VPCID, a.tellBroken).run(ctx) })
 	loops.Go(func() { newSight(a.cfg, a.log, loop, a.metrics).serve(ctx) })
 	if a.cfg.CRISocket != "" {
 		boxes := &sandboxes{log: a.log, runtime: cri.Open(a.cfg.CRISocket), loop: loop}
 		loops.Go(func() { boxes.run(ctx) })
+	}
+	if a.cluster != nil {
+		m := newMember(a, loop)
+		h.attached = func() { ring(m.annotated) }
+		a.cluster.serving(m)
+		defer a.cluster.serving(nil)
+		loops.Go(func() { m.run(ctx) })
 	}
 	err = cniserver.Serve(ctx, ln, h.handle)
 	stop()

@@ -154,7 +154,10 @@ func (n *nodeState) check(r request) error {
 			errs = append(errs, fmt.Errorf("the node's kernel differs: %s", c))
 		}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return errors.Join(err, n.explain(p, have))
+	}
+	return nil
 }
 
 // gc releases every attachment that the runtime does not list.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -63,6 +64,8 @@ type Config struct {
 	Native     vpc.NativePolicy // what of the VPC's routes is native, and what else
 	VPCPoll    time.Duration    // how often EC2 is asked for the VPC's routes
 	Admin      string           // the socket of the person's tool; empty: none
+
+	Cluster ClusterAccess // the Kubernetes cluster that the node is of
 }
 
 // CustomNetwork says that pods have subnets and security groups of their own
@@ -119,7 +122,7 @@ func Default() Config {
 
 // Validate names the first setting that cannot be.
 func (c Config) Validate() error {
-	for _, check := range []func() error{c.validatePaths, c.validatePool, c.validateENIs, c.validateAddresses, c.validateDatapath} {
+	for _, check := range []func() error{c.validatePaths, c.validatePool, c.validateENIs, c.validateAddresses, c.validateDatapath, c.validateCluster} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -141,6 +144,7 @@ func (c Config) validatePaths() error {
 		{"sysctl dir", c.SysctlDir, false},
 		{"cri socket", c.CRISocket, true},
 		{"eni config file", c.CustomNetwork.File, true},
+		{"kubeconfig", c.Cluster.Kubeconfig, true},
 	} {
 		if !filepath.IsAbs(p.path) && (p.path != "" || !p.optional) {
 			return fmt.Errorf("%s %q: must be an absolute path", p.name, p.path)
@@ -228,7 +232,7 @@ func (c Config) validateENIs() error {
 		return fmt.Errorf("eni tags: %d of them: must be at most %d, as EC2 takes 50 and four are the agent's", len(c.ENITags), maxTags)
 	case utf8.RuneCountInString(c.ClusterName) > maxTagValue:
 		return fmt.Errorf("cluster name of %d characters: must have at most %d, as it becomes a tag's value", utf8.RuneCountInString(c.ClusterName), maxTagValue)
-	case n.Enabled && n.File == "":
+	case n.Enabled && n.File == "" && c.Cluster.NodeName == "":
 		return errors.New("custom networking without an eni config file: must have one, as there is no cluster to ask for ENIConfigs")
 	case n.AnnotationKey == "":
 		return errors.New("eni config annotation \"\": must not be empty")
@@ -294,6 +298,28 @@ func (c Config) validateDatapath() error {
 	}
 	return nil
 }
+
+// maxNodeName is the longest name of a Node: a DNS subdomain (RFC 1123).
+const maxNodeName = 253
+
+func (c Config) validateCluster() error {
+	k := c.Cluster
+	switch {
+	case len(k.NodeName) > maxNodeName || k.NodeName != "" && !nodeName.MatchString(k.NodeName):
+		return fmt.Errorf("node name %q: must be lower case letters, digits, '-' and '.', at most %d", k.NodeName, maxNodeName)
+	case k.NodeName != "" && k.Kubeconfig == "" && k.Service == "":
+		return errors.New("node name without a way to the API server: must have a kubeconfig, or be in a pod (KUBERNETES_SERVICE_HOST)")
+	}
+	if k.Endpoint == "" {
+		return nil
+	}
+	if u, err := url.Parse(k.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("cluster endpoint %q: must be a URL, as in https://10.0.0.10:6443", k.Endpoint)
+	}
+	return nil
+}
+
+var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
 
 var vethPrefix = regexp.MustCompile(`^[a-z][a-z0-9]{0,3}$`)
 

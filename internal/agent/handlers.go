@@ -25,12 +25,17 @@ type handlers struct {
 	log     *slog.Logger
 	loop    *nodeLoop
 	metrics *metrics.Metrics // may be nil
+
+	attached func() // a pod has got an address, or has given it back; may be nil
 }
 
 // handle answers a call, and has it counted.
 func (h *handlers) handle(ctx context.Context, c *cniserver.Call) cniserver.Reply {
 	began := time.Now()
 	r := h.answer(ctx, c)
+	if h.attached != nil && (c.Command == cniapi.CommandAdd || c.Command == cniapi.CommandDel) {
+		h.attached()
+	}
 	h.metrics.Call(c.Command, callResult(r), time.Since(began))
 	return r
 }
@@ -50,7 +55,7 @@ func (h *handlers) answer(ctx context.Context, c *cniserver.Call) cniserver.Repl
 		}
 		return h.fail(c, h.do(ctx, func(n *nodeState) error { return n.gc(valid) }))
 	case cniapi.CommandStatus:
-		return h.fail(c, h.do(ctx, func(*nodeState) error { return nil }))
+		return cniserver.Reply{} // whoever is answered has an agent that serves
 	}
 	return cniserver.Reply{Err: cniserver.Internal(errors.New("no such command: " + c.Command))}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/fairway-cni/fairway/internal/edge/cniapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniplugin"
 )
 
@@ -89,6 +90,26 @@ func netConf(ctx context.Context, c Config, plugins []map[string]any) (list map[
 	}
 	list["cniVersions"] = []string{oldSpec, newSpec}
 	return list, ""
+}
+
+// removeNetConf takes the configuration list away that an earlier boot has left, so
+// that the node is not ready before this one's agent serves.
+func removeNetConf(c Config) error {
+	if c.CNIConfDir == "" {
+		return nil
+	}
+	err := os.Remove(filepath.Join(c.CNIConfDir, netConfName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the network configuration of an earlier boot: %w", err)
+	}
+	return nil
+}
+
+// served reports whether an agent has served since the machine was booted: by its
+// mark, or by the records' directory, which one leaves that makes no mark.
+func served(c Config) bool {
+	_, err := os.Stat(c.StateDir)
+	return err == nil || cniapi.WasReady(c.Socket)
 }
 
 // writeNetConf puts the configuration list where the runtime looks for it, by

@@ -16,6 +16,7 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
+	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/internal/edge/kernel"
 	"github.com/fairway-cni/fairway/internal/edge/metrics"
 	"github.com/fairway-cni/fairway/internal/edge/store"
@@ -50,6 +51,9 @@ type nodeState struct {
 	gone    map[ipam.Owner]time.Time       // pods whose device is not there, and since when
 
 	replayAt time.Time // when to look into the spool again
+
+	unproven chan struct{}  // wakes the prover; nil: nobody proves
+	paths    agentapi.Paths // what it found
 }
 
 // drive makes the kernel follow the ENIs, and says which of them have a device. It
@@ -58,6 +62,7 @@ type nodeState struct {
 func (n *nodeState) drive(managed, others []vpc.ENI) (map[string]bool, error) {
 	n.reason = "what is known of the ENIs"
 	n.enis, n.others = managed, others
+	defer n.stale()
 	err := n.follow()
 	ready := make(map[string]bool, len(managed))
 	for _, e := range managed {
@@ -92,6 +97,7 @@ func (n *nodeState) setRouting(r vpc.Routing) error {
 	}
 	n.log.Info("native destinations", "prefixes", n.nativeText())
 	n.reason = "what EC2 says of the VPC's routes"
+	defer n.stale()
 	return n.converge()
 }
 
@@ -218,6 +224,11 @@ func (n *nodeState) converge() error {
 func (n *nodeState) repair(why string) bool {
 	before := maps.Clone(n.devices)
 	n.reason, n.changed = why, false
+	defer func() {
+		if n.changed {
+			n.stale()
+		}
+	}()
 	err := n.follow()
 	if err != nil {
 		n.metrics.Unmended()

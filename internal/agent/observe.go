@@ -95,7 +95,8 @@ func poolOf(s agentapi.Status) metrics.Pool {
 			"leaving": n.Leaving, "arriving": n.Arriving, "disputed": n.Disputed, "orphaned": n.Orphaned},
 		Total: n.Total, Assigned: n.Assigned, MaxAddresses: n.Capacity, Prefixes: n.Prefixes,
 		AssignedOf: make(map[string]int), Pods: len(s.Pods), Waiting: len(s.Waiting),
-		Blocked: len(s.Refused), Offline: s.EC2.Offline, Behind: s.Kernel.Behind, SubnetFree: make(map[string]int),
+		Blocked: len(s.Refused), Offline: s.EC2.Offline, Behind: s.Kernel.Behind,
+		Proved: s.Paths.Classes, Broken: len(s.Paths.Broken), Unproven: s.Paths.Unknown, SubnetFree: make(map[string]int),
 	}
 	for _, e := range s.ENIs {
 		if e.State == agentapi.Attached && e.Why == "" {

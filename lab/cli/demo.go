@@ -19,14 +19,15 @@ import (
 const demoPods = 14
 
 func demoCommand(o *options) *cobra.Command {
-	var keep bool
+	var d demo
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Two nodes, 28 pods, every flow between them, in a VPC of real packets",
 		Long: `Start a lab of one VPC with two subnets in two zones and two m5.large that run
 fairway-agent, make 14 pods on each, so that both nodes need a second ENI, and
 open TCP from every pod to every pod and node, and from each node to every pod.
-Prints instances, ENIs, pods and the matrix. Fails if any flow fails.`,
+Prints instances, ENIs, pods and the matrix, and the way of one packet with what
+decided each hop. Fails if any flow fails.`,
 		Example: `  fairway-lab demo --keep`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,20 +36,26 @@ Prints instances, ENIs, pods and the matrix. Fails if any flow fails.`,
 				return err
 			}
 			o.name = w.Name
-			return o.demo(cmd.Context(), w, keep)
+			return o.demo(cmd.Context(), w, d)
 		},
 	}
-	cmd.Flags().BoolVar(&keep, "keep", false, "leave the lab up and say what to try next")
+	cmd.Flags().BoolVar(&d.keep, "keep", false, "leave the lab up and say what to try next")
+	cmd.Flags().StringVar(&d.svg, "svg", "", "draw the packet's way into `FILE`")
 	return cmd
 }
 
-func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err error) {
+type demo struct {
+	keep bool
+	svg  string // file
+}
+
+func (o *options) demo(ctx context.Context, w *world.World, d demo) (err error) {
 	fmt.Fprintf(o.Stdout, "Starting lab %s: a VPC, two zones, two m5.large with fairway-agent.\n", w.Name)
 	if err := o.startDetached(ctx, w); err != nil {
 		return err
 	}
 	defer func() {
-		if keep && err == nil {
+		if d.keep && err == nil {
 			return
 		}
 		// Also after Ctrl-C, whose ctx has ended.
@@ -87,7 +94,10 @@ func (o *options) demo(ctx context.Context, w *world.World, keep bool) (err erro
 		return err
 	}
 	fmt.Fprintln(o.Stdout, report.String())
-	return o.verdict(w, pods, report, keep)
+	if err := o.explainOne(ctx, pods, d.svg); err != nil {
+		return err
+	}
+	return o.verdict(w, pods, report, d.keep)
 }
 
 // settledStatus waits a little until no ENI is on its way any more: the agents

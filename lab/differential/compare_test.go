@@ -84,6 +84,12 @@ func (g *stage) judgeWay(what string, a *path.Answer, h *path.Hop, o outcome) st
 			return what + ": delivered to " + f.at + ", told " + end
 		}
 		return ""
+	case h != nil && h.Code == path.CodeReceiver && f.state != unknown:
+		// It arrives, or is refused there, and who asked did not mean that one.
+		if f.at != "" && h.Where.Name != f.at {
+			return what + ": " + said + "; told " + tell(h)
+		}
+		return ""
 	case f.reason == "NEIGH_FAILED" && asksForItsOwn(a, what == "reply"):
 		// Whether a VPC answers ARP for the asker's own address AWS does not say; the
 		// lab does not. The explainer has the packet come back, and drops it then.

@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
-	"github.com/fairway-cni/fairway/lab/drops"
+	"github.com/fairway-cni/fairway/internal/edge/tracepoint"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/guest"
@@ -55,7 +55,7 @@ func TestDifferential(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Log("there is no program nft: the worlds have no nftables rules")
 	}
-	watch, err := drops.New()
+	watch, err := tracepoint.WatchDrops()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestDifferential(t *testing.T) {
 }
 
 // runWorld sends n packets through the world of a seed.
-func runWorld(t *testing.T, watch *drops.Watch, seed uint64, n int, all *tally) {
+func runWorld(t *testing.T, watch *tracepoint.Watch, seed uint64, n int, all *tally) {
 	ctx, cancel := context.WithTimeout(t.Context(), buildTime)
 	defer cancel()
 	s, err := build(ctx, seed)

@@ -7,7 +7,7 @@
 //	                                          pathworld --> path.Trace --> told, compared
 //
 // What became of a packet is known from who received it, from the kernel's drops
-// (package drops) and from the fabric's counters, and never from nothing having
+// (package tracepoint) and from the fabric's counters, and never from nothing having
 // come in time: a packet of which nobody knows is a failure of the test.
 //
 // `make differential N=2000` runs it. Where the two disagree, AWS's page decides

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
-	"github.com/fairway-cni/fairway/lab/drops"
+	"github.com/fairway-cni/fairway/internal/edge/tracepoint"
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/fabric/netns"
 	"github.com/fairway-cni/fairway/lab/probe"
@@ -298,7 +298,7 @@ func (f *flight) arrived(a arrival) {
 }
 
 // hear takes a drop, if it is of this packet.
-func (f *flight) hear(d drops.Drop) error {
+func (f *flight) hear(d tracepoint.Drop) error {
 	reply, mine := f.mine(d)
 	if !mine {
 		return nil
@@ -333,7 +333,7 @@ func (f *flight) hear(d drops.Drop) error {
 // mine knows the packet by protocol, port and destination, which only gateways to
 // the internet change, and where it begins by its own port: a drop of an earlier
 // packet may be heard late. Of what comes back the source may be another's.
-func (f *flight) mine(d drops.Drop) (reply, mine bool) {
+func (f *flight) mine(d tracepoint.Drop) (reply, mine bool) {
 	reply, mine = f.like(d)
 	switch {
 	case !mine || reply:
@@ -345,7 +345,7 @@ func (f *flight) mine(d drops.Drop) (reply, mine bool) {
 	return reply, mine
 }
 
-func (f *flight) like(d drops.Drop) (reply, mine bool) {
+func (f *flight) like(d tracepoint.Drop) (reply, mine bool) {
 	switch f.s.proto {
 	case path.ICMP:
 		return d.Type == 0, d.Proto == unix.IPPROTO_ICMP && (d.Type == 8 || d.Type == 0)
@@ -356,12 +356,12 @@ func (f *flight) like(d drops.Drop) (reply, mine bool) {
 	if d.Proto != unix.IPPROTO_TCP {
 		return false, false
 	}
-	switch flags := d.Flags & (drops.SYN | drops.ACK | drops.RST | drops.FIN); {
-	case flags == drops.SYN:
+	switch flags := d.Flags & (tracepoint.SYN | tracepoint.ACK | tracepoint.RST | tracepoint.FIN); {
+	case flags == tracepoint.SYN:
 		return false, d.Dst.Port() == f.s.port
-	case flags == drops.SYN|drops.ACK:
+	case flags == tracepoint.SYN|tracepoint.ACK:
 		return true, d.Src.Port() == f.s.port
-	case flags&drops.RST != 0:
+	case flags&tracepoint.RST != 0:
 		return true, d.Src.Port() == f.s.port && f.o.forward.state == refused
 	}
 	return false, false

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fairway-cni/fairway/lab/drops"
+	"github.com/fairway-cni/fairway/internal/edge/tracepoint"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric/netns"
 )
@@ -44,16 +44,16 @@ type stage struct {
 	places   []place
 	names    map[uint32]string // of namespaces, by inode
 	fabric   map[uint32]bool   // those that are the fabric's
-	drops    chan drops.Drop
+	drops    chan tracepoint.Drop
 	arrivals chan arrival
-	watch    *drops.Watch
+	watch    *tracepoint.Watch
 	snap     ec2sim.Snapshot
 	closers  []func() error
 }
 
-func open(s *scene, watch *drops.Watch) (*stage, error) {
+func open(s *scene, watch *tracepoint.Watch) (*stage, error) {
 	g := &stage{scene: s, names: map[uint32]string{}, fabric: map[uint32]bool{}, watch: watch,
-		drops: make(chan drops.Drop, 1024), arrivals: make(chan arrival, 64)}
+		drops: make(chan tracepoint.Drop, 1024), arrivals: make(chan arrival, 64)}
 	for _, h := range s.hosts {
 		g.places = append(g.places, place{h.Name, "node:" + h.Name, h.NetNS})
 		for _, p := range h.Pods {

@@ -119,3 +119,12 @@ func (c *client) nodeJoined(ctx context.Context, name string) error {
 	}
 	return errors.New("node " + name + " has not said how it is")
 }
+
+// HTTP gives a client of the API server, as the administrator, and the server's
+// base address. It is for many questions and for long answers, such as those of a
+// watch: connections are kept, and the caller's context bounds each.
+func (c *Cluster) HTTP() (client *http.Client, server string) {
+	t := c.client.http.Transport.(*http.Transport).Clone()
+	t.DisableKeepAlives, t.MaxIdleConnsPerHost = false, 16
+	return &http.Client{Transport: t}, c.client.server
+}

@@ -101,11 +101,17 @@ func scratchLab(story string) string {
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	runScripts(t, ".")
+}
+
+// runScripts runs the stories of a directory beside each other.
+func runScripts(t *testing.T, dir string) {
+	t.Helper()
 	needLab(t)
 	p := cli.Scripts(context.Background(), cli.Env{
 		Program: program("fairway-lab"), BinDirs: []string{programs}, Term: "dumb",
 	})
-	p.Dir, p.UpdateScripts = ".", *update
+	p.Dir, p.UpdateScripts = dir, *update
 	p.Setup = func(env *testscript.Env) error {
 		// WORK is the directory of the script: script-two-pods.
 		story := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")

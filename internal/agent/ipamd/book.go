@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fairway-cni/fairway/internal/core/cluster"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 	"github.com/fairway-cni/fairway/internal/edge/store"
@@ -90,8 +91,8 @@ type Book struct {
 	heard     bool      // EC2 has listed the ENIs since the start
 	listed    time.Time // when it was last asked for the list that it gave
 	started   time.Time
-	scheduled int
-	subnetsAt time.Time // when EC2 is to be asked for the subnets
+	scheduled map[cluster.PodName]bool // pods that are bound to the node and will ask
+	subnetsAt time.Time                // when EC2 is to be asked for the subnets
 
 	subnetsTried bool // EC2 was asked for them, whatever it said
 }
@@ -290,12 +291,4 @@ func (b *Book) Lost() []ipam.Owner {
 	}
 	slices.SortFunc(lost, func(a, b ipam.Owner) int { return cmp.Compare(a.String(), b.String()) })
 	return lost
-}
-
-// Schedule says how many pods are bound to the node that have no address yet.
-func (b *Book) Schedule(pods int) {
-	if b.scheduled != pods {
-		b.scheduled = pods
-		b.wake()
-	}
 }

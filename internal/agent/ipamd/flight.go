@@ -33,7 +33,7 @@ func (b *Book) State() ipam.State {
 		Detached:     b.detached,
 		Entries:      b.pool.Entries(now),
 		Waiting:      len(b.queue),
-		Scheduled:    b.scheduled,
+		Scheduled:    b.expected(),
 		Blocked:      b.blocks(now),
 		Subnets:      b.candidates(),
 		Network:      b.network(),

@@ -70,12 +70,31 @@ func (b *Book) judge(c ipam.Change, err error, now time.Time) {
 	if advice := ec2.Advice(err); advice != "" {
 		reason += "; " + advice
 	}
-	fatal := errors.Is(err, ec2.ErrUnauthorized) || errors.Is(err, ec2.ErrSubnetFull) || errors.Is(err, ec2.ErrLimit)
-	b.blocked[key] = ipam.Block{Until: now.Add(pause), Reason: reason, Fatal: fatal}
+	cause := causeOf(err)
+	fatal := cause == ipam.NoRights || cause == ipam.SubnetFull || cause == ipam.AtLimit
+	b.blocked[key] = ipam.Block{Until: now.Add(pause), Reason: reason, Fatal: fatal, Cause: cause}
 	b.log.Error("ec2 refused", "change", c.String(), "error", err, "advice", ec2.Advice(err), "retry", pause)
 	if errors.Is(err, ec2.ErrSubnetFull) {
 		b.subnetsAt = now // another may have room
 	}
+}
+
+// causeOf is what a refusal is for; empty where it is none of those.
+func causeOf(err error) ipam.Cause {
+	for _, c := range []struct {
+		err   error
+		cause ipam.Cause
+	}{
+		{ec2.ErrUnauthorized, ipam.NoRights},
+		{ec2.ErrSubnetFull, ipam.SubnetFull},
+		{ec2.ErrLimit, ipam.AtLimit},
+		{ec2.ErrUnreachable, ipam.NoAnswer},
+	} {
+		if errors.Is(err, c.err) {
+			return c.cause
+		}
+	}
+	return ""
 }
 
 // keys is what a refusal of c speaks of, first the one to block. With a nil

@@ -36,7 +36,7 @@ type world struct {
 	others      []string        // somebody else's ENIs on the node
 }
 
-const cluster = "blue"
+const clusterName = "blue"
 
 // kinds of instances: mostly small ones, which are full sooner.
 var kinds = []string{"t3.nano", "t3.nano", "t3.small", "t3.small", "t3.medium", "m5.large", "m5.large", "m5.xlarge", "t2.micro", "m4.large"}
@@ -57,7 +57,7 @@ func newWorld(s *sim) (world, ec2sim.Config) {
 	}
 	w.imdsLag = s.upTo(5 * time.Second)
 	limits, _ := vpc.LimitsOf(w.kind)
-	w.cfg = Config{ManageUntagged: !s.chance(4), LeakedCleanup: s.chance(2), Cluster: cluster, CoolDown: 30 * time.Second, IMDSOnly: s.chance(25)}
+	w.cfg = Config{ManageUntagged: !s.chance(4), LeakedCleanup: s.chance(2), Cluster: clusterName, CoolDown: 30 * time.Second, IMDSOnly: s.chance(25)}
 	if s.chance(3) {
 		w.cfg.CoolDown = 0
 	}
@@ -358,7 +358,7 @@ func (s *sim) leak() (string, bool) {
 	if len(s.world.leaked)+len(s.world.foreign) > 4 {
 		return "", false
 	}
-	tags := map[string]string{ec2.TagOwner: ec2.Owner, ec2.TagInstance: "i-0123456789abcdef0", ec2.TagCluster: cluster,
+	tags := map[string]string{ec2.TagOwner: ec2.Owner, ec2.TagInstance: "i-0123456789abcdef0", ec2.TagCluster: clusterName,
 		ec2.TagCreated: time.Now().UTC().Format(time.RFC3339)}
 	mine := s.chance(2)
 	if !mine {

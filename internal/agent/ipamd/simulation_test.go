@@ -21,6 +21,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fairway-cni/fairway/internal/core/cluster"
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/edge/imds"
 	labimds "github.com/fairway-cni/fairway/lab/imds"
@@ -220,6 +221,15 @@ func (s *sim) turn() {
 	}
 }
 
+// bound are pods that never ask.
+func bound(n int) map[cluster.PodName]bool {
+	pods := make(map[cluster.PodName]bool, n)
+	for i := range n {
+		pods[cluster.PodName{Namespace: "default", Name: fmt.Sprint("bound-", i)}] = true
+	}
+	return pods
+}
+
 // schedule tells the agent what the cluster has bound to the node.
 func (s *sim) schedule() {
 	if l := s.life; l != nil && !s.calm {
@@ -228,9 +238,9 @@ func (s *sim) schedule() {
 			n = s.draw.IntN(6)
 		}
 		s.event("scheduled", fmt.Sprint(n))
-		s.op(l, operation{kind: "schedule"}, func(b *Book) { b.Schedule(n) })
+		s.op(l, operation{kind: "schedule"}, func(b *Book) { b.Schedule(bound(n)) })
 	} else if l != nil {
-		s.op(l, operation{kind: "schedule"}, func(b *Book) { b.Schedule(0) })
+		s.op(l, operation{kind: "schedule"}, func(b *Book) { b.Schedule(nil) })
 	}
 	s.in(5*time.Second+s.upTo(20*time.Second), s.schedule)
 }

@@ -80,6 +80,7 @@ func (b *Book) Status() agentapi.Status {
 			s.Pool.Disputed--
 		}
 	}
+	s.Scheduled = state.Scheduled
 	s.Waiting = make([]agentapi.Waiting, 0, len(b.queue))
 	for _, w := range b.queue {
 		s.Waiting = append(s.Waiting, agentapi.Waiting{ContainerID: w.owner.ContainerID, Interface: w.owner.IfName, Since: w.since})
@@ -209,7 +210,7 @@ func (b *Book) refusedStatus(blocked map[ipam.BlockKey]ipam.Block) []agentapi.Re
 	for key, v := range blocked {
 		mine, own := b.blocked[key]
 		own = own && mine == v // else the budget holds for longer
-		r := agentapi.Refused{Kind: string(key.Kind), Target: key.Target, Until: v.Until, Reason: v.Reason, Fatal: v.Fatal}
+		r := agentapi.Refused{Kind: string(key.Kind), Target: key.Target, Until: v.Until, Reason: v.Reason, Fatal: v.Fatal, Cause: string(v.Cause)}
 		if own {
 			r.Times = b.failures[key]
 		} else if u := b.budgets[actions[key.Kind]]; u != nil { // none: the first listing is waited for

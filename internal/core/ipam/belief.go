@@ -228,20 +228,25 @@ func (b *Belief) forget() {
 		return (!b.ec2.spoke || b.trusts(b.ec2.asked, at)) && (!b.imds.spoke || b.trusts(b.imds.asked, at))
 	}
 	maps.DeleteFunc(b.enis, func(_ string, f eniFact) bool { return old(f.at) })
-	maps.DeleteFunc(b.units, func(_ string, facts map[netip.Prefix]unitFact) bool {
-		maps.DeleteFunc(facts, func(_ netip.Prefix, f unitFact) bool { return old(f.at) })
-		return len(facts) == 0
-	})
-	// Of these the metadata service knows nothing.
-	byEC2 := func(at time.Time) bool { return b.ec2.spoke && b.trusts(b.ec2.asked, at) }
-	maps.DeleteFunc(b.marked, func(_ string, at time.Time) bool { return byEC2(at) })
-	maps.DeleteFunc(b.tagged, func(_ string, f tagFact) bool { return byEC2(f.at) })
-	maps.DeleteFunc(b.known, func(id string, _ vpc.ENI) bool {
+	gone := func(id string) bool {
 		_, fact := b.enis[id]
 		_, ec2 := b.ec2.enis[id]
 		_, imds := b.imds.enis[id]
 		return !fact && !ec2 && !imds
+	}
+	// EC2 has the last word on an ENI that it lists. Of one that it has dropped from
+	// its listing, and the metadata service has not, or we have not, it is our call's.
+	said := func(id string, at time.Time) bool {
+		_, listed := b.ec2.enis[id]
+		return gone(id) || listed && b.trusts(b.ec2.asked, at)
+	}
+	maps.DeleteFunc(b.units, func(id string, facts map[netip.Prefix]unitFact) bool {
+		maps.DeleteFunc(facts, func(_ netip.Prefix, f unitFact) bool { return old(f.at) && (said(id, f.at) || !b.ec2.spoke) })
+		return len(facts) == 0
 	})
+	maps.DeleteFunc(b.marked, said)
+	maps.DeleteFunc(b.tagged, func(id string, f tagFact) bool { return said(id, f.at) })
+	maps.DeleteFunc(b.known, func(id string, _ vpc.ENI) bool { return gone(id) })
 }
 
 // unitsOf writes single addresses as /32 prefixes.

@@ -166,6 +166,10 @@ func TestBelief(t *testing.T) {
 			return tell().ec2(e0, e1).imds(e0, e1).at(60).wrote(off, Result{}).at(61).ec2(e0, detaching(e1))
 		},
 			"eni-0: .10 .11 | eni-1 detaching: .10? | ask 7.5s"},
+		{"detached, attached again, and EC2 has it nowhere", func() *story {
+			return tell().ec2(e0, e1).imds(e0, e1).at(60).wrote(assign("eni-1", addr(1, 11))).at(3600).ec2(e0, made(eni(1, 2))).imds(e0, made(eni(1, 2))).
+				at(3660).wrote(off, Result{}).at(3662).wrote(Change{Kind: AttachENI, ENI: "eni-1", DeviceIndex: 1}, Result{AttachmentID: "b"}).ec2(e0)
+		}, "eni-0: .10 .11 | eni-1: .10 .11"},
 		{"detached and deleted", func() *story {
 			return tell().ec2(e0, e1).imds(e0, e1).at(60).wrote(off, Result{}).at(63).wrote(Change{Kind: DeleteENI, ENI: "eni-1"}, Result{}).at(64).ec2(e0, e1).imds(e0, e1)
 		}, "eni-0: .10 .11"},
@@ -235,5 +239,31 @@ func TestBeliefKeepsWhatOnlyEC2Knows(t *testing.T) {
 	v = s.b.View(s.now)
 	if v.Attached[1].DeleteOnTermination || slices.ContainsFunc(v.Attached, func(e vpc.ENI) bool { return e.Tags["team"] != "" }) {
 		t.Errorf("not EC2's last word: %+v", v.Attached)
+	}
+}
+
+// TestUnlistedENIIsMarkedOnce: an ENI that EC2's listing has lost and the metadata
+// service has not was marked and tagged all the same. To ask again would be refused,
+// and read as if the right were missing.
+func TestUnlistedENIIsMarkedOnce(t *testing.T) {
+	s := tell().ec2(made(eni(0, 1))).wrote(Change{Kind: CreateENI}, Result{ENI: loose(eni(1, 1))})
+	s.at(1).wrote(Change{Kind: AttachENI, ENI: "eni-1", DeviceIndex: 1}, Result{AttachmentID: "attach-1"})
+	s.at(2).wrote(Change{Kind: MarkENI, ENI: "eni-1"}, Result{})
+	s.wrote(Change{Kind: TagENI, ENI: "eni-1", Tags: map[string]string{"team": "a"}}, Result{})
+	for _, after := range []int{9, 60, 3600} {
+		s.at(after).ec2(made(eni(0, 1))).imds(eni(0, 1), eni(1, 1))
+		v := s.b.View(s.now)
+		if len(v.Attached) != 2 || !v.Attached[1].DeleteOnTermination || v.Attached[1].Tags["team"] != "a" {
+			t.Fatalf("after %d s: %+v", after, v.Attached)
+		}
+		for _, c := range Plan(State{InstanceID: "i-1", Limits: m5large, ENIs: v.Attached}, DefaultTargets(), s.now) {
+			if c.Kind == MarkENI || c.Kind == TagENI {
+				t.Errorf("after %d s: %s", after, c)
+			}
+		}
+	}
+	s.at(3700).ec2(made(eni(0, 1))).imds(eni(0, 1))
+	if len(s.b.marked)+len(s.b.tagged)+len(s.b.known) != 1 {
+		t.Errorf("what is gone is kept: %v %v %v", s.b.marked, s.b.tagged, s.b.known)
 	}
 }

@@ -96,7 +96,20 @@ type Block struct {
 	// Fatal: waiting does not help, as with missing rights. An ADD then fails
 	// at once.
 	Fatal bool
+	// Cause is a word for what it was refused for, where that is known.
+	Cause Cause
 }
+
+// Cause of a [Block].
+type Cause string
+
+// The causes that a person can do something about.
+const (
+	NoRights   Cause = "unauthorized"
+	SubnetFull Cause = "subnet_full"
+	AtLimit    Cause = "limit"
+	NoAnswer   Cause = "unreachable"
+)
 
 // units names a number of addresses, of prefixes, or of both.
 func units(addrs, prefixes int) string {

@@ -22,6 +22,7 @@ type unit struct {
 	prefix netip.Prefix // of a prefix
 
 	held    int       // assigned, reserved, cooling
+	cooling int       // of these, cooling
 	free    int       // may be given to a pod now
 	coming  int       // disputed for a short time
 	stale   int       // disputed for long
@@ -171,6 +172,7 @@ func (l *ledger) tally(u *unit, s State, addr netip.Addr, now time.Time) {
 		u.held++
 		if e.State == CoolingDown {
 			l.cooling++
+			u.cooling++
 		}
 	case e.Disputed && now.Before(e.DisputedSince.Add(disputePatience)):
 		l.at(e.DisputedSince.Add(disputePatience))

@@ -14,7 +14,9 @@ import (
 // as it could be what he gets, or takes the turn of the call that he needs; nor
 // while EC2 does not answer, as then what seems to be free may be a lie.
 //
-// Whole ENIs come before addresses. The sums count only what is sure, so that
+// Whole ENIs come before addresses. What only time keeps from being given back is
+// as good as gone: were addresses of the primary ENI given back in its stead, the
+// other ENI would be needed for ever. The sums count only what is sure, so that
 // what is left satisfies the next plan: it asks for nothing.
 func (p *planner) shrink() {
 	if p.s.Waiting > 0 || p.s.Offline {
@@ -22,15 +24,29 @@ func (p *planner) shrink() {
 	}
 	spare := p.l.own - p.wanted()
 	accounts := byEmptiness(p.l.accounts)
+	var staying, ripening []account
 	for _, a := range accounts {
-		if n, ok := p.removable(a); ok && (spare >= n || p.over()) {
-			spare -= n
+		switch own, fate := p.fate(a); {
+		case fate == goes && (spare >= own || p.over()):
+			spare -= own
 			p.l.places++
 			p.do(Change{Kind: DetachENI, ENI: a.ID, AttachmentID: a.AttachmentID, Why: p.whyDetach()})
+		case fate == ripens:
+			ripening = append(ripening, a)
+		default:
+			staying = append(staying, a)
+		}
+	}
+	left := spare
+	for _, a := range ripening {
+		if own := p.own(a); own <= left {
+			left -= own
+		} else {
+			staying = append(staying, a)
 		}
 	}
 	if p.returnsUnits() {
-		p.returnOwn(accounts, spare)
+		p.returnOwn(byEmptiness(staying), left)
 	}
 	p.returnOther(accounts, spare)
 	p.remove()
@@ -40,28 +56,64 @@ func (p *planner) shrink() {
 // lowered.
 func (p *planner) over() bool { return p.l.places < 0 }
 
-// removable reports whether an ENI can be detached, and the own units that it has.
-func (p *planner) removable(a account) (own int, ok bool) {
+// fate is what can become of an ENI.
+type fate int
+
+const (
+	stays  fate = iota
+	ripens      // it can be detached when some time has passed
+	goes        // it can be detached now
+)
+
+// fate says whether an ENI can be detached, and how many own units it has.
+func (p *planner) fate(a account) (own int, f fate) {
 	switch {
-	case isPrimary(a.ENI), !madeHere(a.ENI), a.going, a.busy, p.l.touched[a.ID], a.AttachmentID == "",
-		a.Status != "" && a.Status != "attached":
-		return 0, false
+	case isPrimary(a.ENI), !madeHere(a.ENI), a.going, a.AttachmentID == "", a.Status != "" && a.Status != "attached":
+		return 0, stays
 	case p.l.missed[a.ID]:
 		// A pod's address is said to have gone from it. Should that be wrong, or
 		// be mended, the pod has its network again; so it stays as long as the pod.
-		return 0, false
-	case !a.CreatedAt.IsZero() && !p.l.ripe(a.CreatedAt, p.t, p.now):
-		return 0, false
+		return 0, stays
+	}
+	f = goes
+	if a.busy || p.l.touched[a.ID] || !a.CreatedAt.IsZero() && !p.l.ripe(a.CreatedAt, p.t, p.now) {
+		f = ripens
 	}
 	for _, u := range a.units {
-		if u.held+u.leaving+u.coming > 0 || !p.l.ripe(u.since, p.t, p.now) {
-			return 0, false
-		}
-		if a.serves && p.l.isOwn(u) {
-			own += p.l.sure(u)
+		switch {
+		case u.held-u.cooling+u.coming > 0:
+			return 0, stays
+		case u.cooling+u.leaving > 0, !p.l.ripe(u.since, p.t, p.now):
+			f = ripens
 		}
 	}
-	return own, !p.blocked(DetachENI, a.ID, "")
+	switch wait, final := p.refused(DetachENI, a.ID); {
+	case final: // what cannot be detached gives back what it can
+		return 0, stays
+	case wait:
+		f = ripens
+	}
+	return p.own(a), f
+}
+
+// refused reports whether the kind is refused for the ENI, and whether waiting
+// does not help.
+func (p *planner) refused(k Kind, eniID string) (now, final bool) {
+	b, ok := p.s.blocked(p.now, k, eniID, "")
+	if ok {
+		p.l.at(b.Until)
+	}
+	return ok, ok && b.Fatal
+}
+
+// own counts the own units of an ENI that are sure.
+func (p *planner) own(a account) (n int) {
+	for _, u := range a.units {
+		if a.serves && p.l.isOwn(u) {
+			n += p.l.sure(u)
+		}
+	}
+	return n
 }
 
 func (p *planner) whyDetach() string {
@@ -79,14 +131,16 @@ func (p *planner) returnsUnits() bool {
 	return ok && p.wanted() == limit
 }
 
-// returnOwn gives back up to spare own units.
+// returnOwn gives back up to spare own units, the emptiest ENI's first: those that
+// are about to ripen there are waited for.
 func (p *planner) returnOwn(accounts []account, spare int) {
 	for _, a := range accounts {
 		if spare <= 0 {
 			return
 		}
 		if a.serves {
-			spare -= p.giveBack(a, spare, func(u unit) bool { return u.isPrefix() == p.l.prefixes }, "not wanted any more")
+			given, soon := p.giveBack(a, spare, func(u unit) bool { return u.isPrefix() == p.l.prefixes }, "not wanted any more")
+			spare -= given + soon
 		}
 	}
 }
@@ -103,7 +157,8 @@ func (p *planner) returnOther(accounts []account, spare int) {
 		case spare >= 0:
 			p.giveBack(a, len(a.units), p.isOther, p.whyOther())
 		case p.full && room > 0 && !p.blocked(p.kind(), a.ID, a.SubnetID, ""):
-			room -= p.giveBack(a, room, p.isOther, p.whyOther())
+			given, _ := p.giveBack(a, room, p.isOther, p.whyOther())
+			room -= given
 		}
 	}
 }
@@ -118,37 +173,49 @@ func (p *planner) whyOther() string {
 }
 
 // giveBack plans to return up to most units of an ENI, in one call, and returns
-// how many. Those that would be given out last go first.
-func (p *planner) giveBack(a account, most int, which func(unit) bool, why string) int {
-	if now := p.account(a.ID); now.going || now.busy || p.l.touched[a.ID] {
-		return 0
-	}
+// how many, and how many more only time keeps from it. Those that would be given
+// out last go first.
+func (p *planner) giveBack(a account, most int, which func(unit) bool, why string) (given, soon int) {
+	k := UnassignAddresses
 	var addrs []netip.Addr
 	var prefixes []netip.Prefix
-	units := slices.Clone(a.units)
+	units := slices.DeleteFunc(slices.Clone(a.units), func(u unit) bool {
+		return u.free == 0 || u.held+u.leaving+u.coming+u.stale > 0 || !which(u)
+	})
 	slices.SortFunc(units, func(a, b unit) int {
 		return cmp.Or(b.since.Compare(a.since), b.addr.Compare(a.addr), comparePrefix(b.prefix, a.prefix))
 	})
 	for _, u := range units {
-		idle := u.free > 0 && u.held+u.leaving+u.coming+u.stale == 0
-		if !idle || !which(u) || len(addrs)+len(prefixes) >= most || !p.l.ripe(u.since, p.t, p.now) {
-			continue
-		}
-		if u.isPrefix() {
+		switch {
+		case !p.l.ripe(u.since, p.t, p.now):
+			soon++
+		case len(addrs)+len(prefixes) >= most:
+		case u.isPrefix():
 			prefixes = append(prefixes, u.prefix)
-		} else {
+		default:
 			addrs = append(addrs, u.addr)
 		}
 	}
-	if n := len(addrs); n > 0 && !p.blocked(UnassignAddresses, a.ID, "") {
-		p.do(Change{Kind: UnassignAddresses, ENI: a.ID, Addrs: addrs, Why: why})
-		return n
+	if len(addrs) == 0 {
+		k = UnassignPrefixes
+	} else {
+		prefixes = nil
 	}
-	if n := len(prefixes); n > 0 && !p.blocked(UnassignPrefixes, a.ID, "") {
-		p.do(Change{Kind: UnassignPrefixes, ENI: a.ID, Prefixes: prefixes, Why: why})
-		return n
+	n := len(addrs) + len(prefixes)
+	if n == 0 {
+		return 0, soon
 	}
-	return 0
+	if now := p.account(a.ID); now.going || now.busy || p.l.touched[a.ID] {
+		return 0, soon + n
+	}
+	switch wait, final := p.refused(k, a.ID); {
+	case final:
+		return 0, soon
+	case wait:
+		return 0, soon + n
+	}
+	p.do(Change{Kind: k, ENI: a.ID, Addrs: addrs, Prefixes: prefixes, Why: why})
+	return n, soon
 }
 
 // remove deletes ENIs of this node that are left over and not wanted. One that is

@@ -198,11 +198,14 @@ func (b *Belief) unitsBy(s *source, id string) ([]netip.Prefix, bool) {
 	e, listed := s.enis[id]
 	f, ok := b.enis[id]
 	fresh := ok && (!s.spoke || !b.trusts(s.asked, f.at))
-	// Of an ENI that we have made EC2 would say what we know, if it were asked.
-	// Of one that we have just attached the metadata service lists the addresses
+	// Of an ENI that we have just made or moved EC2 would say what we know, if it
+	// were asked; a listing at such a time may have it nowhere. Of one that we have just attached the metadata service lists the addresses
 	// later than the ENI.
 	if !listed && (s == &b.imds || !fresh) || s == &b.imds && fresh && f.place == attached {
 		return nil, false
+	}
+	if !listed {
+		e = b.known[id]
 	}
 	facts := b.units[id]
 	var units []netip.Prefix

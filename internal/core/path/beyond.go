@@ -21,7 +21,7 @@ const (
 func (w *walk) link(where Where, name string, mtu int, p *Packet) {
 	w.narrow(mtu)
 	if p.Size > mtu {
-		w.add(Hop{Where: where, Matched: fmt.Sprintf("%d bytes, and %s takes %d", p.Size, name, mtu), Verdict: Drop, Code: CodeMTU})
+		w.add(Hop{Where: where, Matched: fmt.Sprintf("%d bytes, and %s takes %d", p.Size, name, mtu), Verdict: Drop, Code: CodeMTU, mtu: mtu})
 	}
 }
 

@@ -334,6 +334,7 @@ func (w *walk) eniIn(e *ENI, v *VPC, subnet string, p *Packet) step {
 		case dev.Down:
 			c.fail(d.name+" is down", CodeDown)
 		case dev.MTU > 0 && p.Size > dev.MTU:
+			c.hop.mtu = dev.MTU
 			c.fail(fmt.Sprintf("%d bytes, and %s takes %d", p.Size, d.name, dev.MTU), CodeMTU)
 		}
 	}

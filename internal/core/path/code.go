@@ -22,6 +22,7 @@ const (
 	CodeMTU              Code = "MTU"
 	CodeNotListening     Code = "NOT_LISTENING"
 	CodeStranger         Code = "REPLY_UNEXPECTED"
+	CodeReceiver         Code = "WRONG_RECEIVER"
 	CodeGroupIn          Code = "SG_INGRESS"
 	CodeGroupOut         Code = "SG_EGRESS"
 	CodeGroupRegion      Code = "SG_REFERENCE_REGION"

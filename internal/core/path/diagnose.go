@@ -22,8 +22,9 @@ type Scope struct {
 	Node    string   `json:"node"`
 	Failing int      `json:"failing"`
 	Pods    int      `json:"pods"`
-	Bad     []string `json:"bad,omitempty"`  // devices all of whose pods fail
-	Good    []string `json:"good,omitempty"` // devices all of whose pods work
+	Others  int      `json:"others,omitempty"` // that fail, and by another fault
+	Bad     []string `json:"bad,omitempty"`    // devices all of whose pods fail
+	Good    []string `json:"good,omitempty"`   // devices all of whose pods work
 }
 
 // Mend is a change, and what the packet meets in a world that has it.
@@ -34,6 +35,8 @@ type Mend struct {
 	Verdict Verdict `json:"verdict"`
 	// Moved is the hop of the answer, from 0, that drops next; -1: none of them.
 	Moved int `json:"moved"`
+
+	Cause string `json:"cause,omitempty"` // what it mends, where the first fault does not say it
 }
 
 // Diagnose explains an answer of the tracer's. It traces again, for each pod of a
@@ -57,22 +60,33 @@ func (t *Tracer) Diagnose(a *Answer) (Diagnosis, error) {
 
 // cause is what a rule that nearly matched says; else what the first fault does.
 func cause(a *Answer, faults []int, mends []Mend) string {
+	first := a.Hops[faults[0]]
+	if len(faults) == 1 && first.Code == CodeStrict && slices.ContainsFunc(mends, Mend.loosens) {
+		return fmt.Sprintf("%s: %s; the answer itself takes the way that the question came", first.Where, first.Matched)
+	}
 	for _, i := range faults {
 		near, p := a.nearOf(i), a.Hops[i].Before
 		if near == nil || !near.rule.To.IsValid() || len(mends) == 0 {
 			continue
 		}
 		peer := p.Src
-		if a.Hops[i].Reply {
+		if near.rule.From.IsValid() && near.rule.From.Contains(peer) || a.Hops[i].Reply {
 			peer = p.Dst
 		}
 		return fmt.Sprintf("rule %d stops at %s; peer %s falls to main", near.rule.Priority, dstString(near.rule.To), peerIn(mends[0], peer))
 	}
-	first := a.Hops[faults[0]]
+	if len(mends) > 0 && mends[0].Cause != "" {
+		return mends[0].Cause
+	}
 	if len(faults) > 1 && len(mends) > 0 && len(mends[0].Edits) == 1 {
 		return fmt.Sprintf("%s: %s; the other faults follow from it", first.Where, first.Matched)
 	}
 	return fmt.Sprintf("%s: %s", first.Where, first.Matched)
+}
+
+// loosens reports whether all that the mend does is to loosen a filter.
+func (m Mend) loosens() bool {
+	return len(m.Edits) == 1 && strings.HasSuffix(m.Edits[0].Text, ".rp_filter=2")
 }
 
 // peerIn is the block that the mend names, or the address.
@@ -145,7 +159,7 @@ func (t *Tracer) scope(a *Answer) (*Scope, error) {
 		}
 	}
 	s := &Scope{Node: ref.node.Name}
-	bad, all := map[string]int{}, map[string]int{}
+	bad, works, all := map[string]int{}, map[string]int{}, map[string]int{}
 	for i := range ref.node.Pods.Value {
 		pod := &ref.node.Pods.Value[i]
 		*vary = ref.where.Site + ":" + pod.ID()
@@ -160,16 +174,21 @@ func (t *Tracer) scope(a *Answer) (*Scope, error) {
 		dev := t.deviceOf(ref.node, pod.Addr)
 		s.Pods++
 		all[dev]++
-		if b.fails() {
+		switch {
+		case !b.fails():
+			works[dev]++
+		case b.Hops[b.Faults()[0]].Code == a.Hops[a.Faults()[0]].Code:
 			s.Failing++
 			bad[dev]++
+		default:
+			s.Others++
 		}
 	}
 	for dev, n := range all {
-		switch bad[dev] {
-		case n:
+		switch n {
+		case bad[dev]:
 			s.Bad = append(s.Bad, dev)
-		case 0:
+		case works[dev]:
 			s.Good = append(s.Good, dev)
 		}
 	}
@@ -214,8 +233,17 @@ func (s *Scope) String() string {
 		return fmt.Sprintf("all %d pods on %s", s.Pods, s.Node)
 	}
 	text := fmt.Sprintf("%d of %d pods on %s", s.Failing, s.Pods, s.Node)
-	if len(s.Bad) > 0 && len(s.Good) > 0 {
-		return fmt.Sprintf("%s (%s); %d on %s work: \"sometimes\"", text, strings.Join(s.Bad, ", "), s.Pods-s.Failing, strings.Join(s.Good, ", "))
+	if len(s.Bad) > 0 {
+		text += " (" + strings.Join(s.Bad, ", ") + ")"
+	}
+	if s.Others > 0 {
+		text += fmt.Sprintf("; %d fail for another reason", s.Others)
+	}
+	switch work := s.Pods - s.Failing - s.Others; {
+	case work == 0:
+		return text
+	case len(s.Bad) > 0 && len(s.Good) > 0:
+		return fmt.Sprintf("%s; %d on %s work: \"sometimes\"", text, work, strings.Join(s.Good, ", "))
 	}
 	return text + ": \"sometimes\""
 }

@@ -20,7 +20,10 @@ var ErrEdit = errors.New("no such edit")
 //	node-a1: ip route del 10.11.4.91 dev lxc1
 //	node-a1: sysctl net.ipv4.conf.all.rp_filter=0
 //	node-a1: iptables -t nat -D POSTROUTING -o eth0 -j MASQUERADE
+//	node-a1: ip link set eth1 mtu 8500
+//	node-a1: nft add table ip t { chain c { type filter hook prerouting priority -150; iifname "eth0" drop; } }
 //	rtb-0a: add 10.12.0.0/16 pcx-03
+//	rtb-0a: associate subnet-0a
 //	sg-0a: in add tcp 80 from 10.12.0.0/16
 //	acl-0a: out del 110 allow tcp 1024-65535 to 0.0.0.0/0
 //	eni-0a01: sourceDestCheck off
@@ -125,12 +128,28 @@ func (w *World) editTable(id string, f []string) error {
 			if t.ID != id {
 				continue
 			}
+			if len(f) == 2 && f[0] == "associate" {
+				return w.VPCs[i].associate(t, f[1])
+			}
 			var err error
 			t.Routes, err = editList[VPCRoute](t.Routes, f)
 			return err
 		}
 	}
 	return fmt.Errorf("%w: no route table %s", ErrEdit, id)
+}
+
+// associate gives a subnet the table, in place of the one that it has.
+func (v *VPC) associate(t *RouteTable, subnet string) error {
+	if v.subnet(subnet) == nil {
+		return fmt.Errorf("%w: VPC %s has no subnet %s", ErrEdit, v.Name, subnet)
+	}
+	for i := range v.RouteTables.Value {
+		o := &v.RouteTables.Value[i]
+		o.Subnets = slices.DeleteFunc(slices.Clone(o.Subnets), func(s string) bool { return s == subnet })
+	}
+	t.Subnets = append(t.Subnets, subnet)
+	return nil
 }
 
 func (w *World) editRules(id string, f []string) (err error) {
@@ -231,7 +250,13 @@ func (n *Namespace) edit(f []string) error {
 	if len(f) > 5 && f[0] == "iptables" && f[1] == "-t" {
 		return n.editIptables(f[2], f[3], f[4:])
 	}
-	return fmt.Errorf("%w: want ip rule, ip route, sysctl or iptables -t TABLE", ErrEdit)
+	if len(f) == 6 && f[0] == "ip" && f[1] == "link" && f[2] == "set" && f[4] == "mtu" {
+		return n.editMTU(f[3], f[5])
+	}
+	if len(f) > 5 && f[0] == "nft" && f[1] == "add" && f[2] == "table" {
+		return n.addTable(f[2:])
+	}
+	return fmt.Errorf("%w: want ip rule, ip route, ip link set DEVICE mtu BYTES, sysctl, iptables -t TABLE or nft add table", ErrEdit)
 }
 
 // editIptables appends (-A), puts first (-I) or deletes (-D) a rule, as a line of

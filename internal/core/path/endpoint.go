@@ -11,8 +11,15 @@ import (
 // the addresses for documentation (RFC 5737).
 var internetHost = netip.AddrFrom4([4]byte{203, 0, 113, 80})
 
-// resolve finds where the packet begins and which address it asks for.
-func (t *Tracer) resolve(p *Probe) (from *nsRef, to netip.Addr, err error) {
+// target is whom a probe asks: an address, and who of the world is meant by it,
+// which may be nobody.
+type target struct {
+	addr netip.Addr
+	who  *nsRef
+}
+
+// resolve finds where the packet begins and whom it asks.
+func (t *Tracer) resolve(p *Probe) (from *nsRef, to target, err error) {
 	switch p.Proto {
 	case TCP, UDP, ICMP:
 	default:
@@ -44,7 +51,7 @@ func (t *Tracer) resolve(p *Probe) (from *nsRef, to netip.Addr, err error) {
 	if from.internet {
 		addr = t.public(addr)
 	}
-	return from, addr, nil
+	return from, target{addr, ref}, nil
 }
 
 // defaultPort is the one that the destination listens on, or 80.

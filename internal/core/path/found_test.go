@@ -103,6 +103,12 @@ func TestWhatRealPacketsShowedOfKernels(t *testing.T) {
 		{"what is for itself passes prerouting", Probe{From: "default/a", To: "10.0.0.2", Port: 80}, func(w *World) {
 			w.Nodes[0].Pods.Value[0].Net.Nftables = ruleset(t, table("ip t", "prerouting", "filter", "tcp sport 80 drop"))
 		}, "a FIREWALL"},
+		{"what comes by a device is of no connection before conntrack", ab, func(w *World) {
+			w.Nodes[0].Host.Nftables = ruleset(t, table("ip t", "prerouting", "raw", "ct direction reply drop"))
+		}, ""},
+		{"what is for itself brings its connection", Probe{From: "default/a", To: "10.0.0.2", Port: 80}, func(w *World) {
+			w.Nodes[0].Pods.Value[0].Net.Nftables = ruleset(t, table("ip t", "prerouting", "raw", "ct direction reply drop"))
+		}, "a FIREWALL"},
 		{"who has no way back to the asker answers no ARP", ab, func(w *World) {
 			w.Nodes[0].Pods.Value[1].Net.Routes.Value = w.Nodes[0].Pods.Value[1].Net.Routes.Value[:1]
 			w.Nodes[0].Pods.Value[1].Net.Sysctls.Value["net/ipv4/conf/eth0/rp_filter"] = "1"
@@ -211,4 +217,37 @@ func prefixes(list ...string) []netip.Prefix {
 		out = append(out, netip.MustParsePrefix(s))
 	}
 	return out
+}
+
+// TestAnotherHasTheAddress: a packet that gets to somebody else is not delivered.
+func TestAnotherHasTheAddress(t *testing.T) {
+	w := twoPods(t)
+	far := w.Nodes[0]
+	far.Name, far.Cluster = "far", "d"
+	far.Pods = Known([]Pod{far.Pods.Value[1]})
+	w.Nodes = append(w.Nodes, far)
+	if got := faultCodes(t, w, Probe{From: "c:default/a", To: "c:default/b"}); got != "" {
+		t.Errorf("to the neighbour: %s", got)
+	}
+	if got := faultCodes(t, w, Probe{From: "c:default/a", To: "d:default/b"}); !strings.HasPrefix(got, "b WRONG_RECEIVER") {
+		t.Errorf("to the one far away: %q, want WRONG_RECEIVER at b", got)
+	}
+}
+
+// TestMarkAndTranslate: one rule of nftables may set a mark and go on.
+func TestMarkAndTranslate(t *testing.T) {
+	for text, marks := range map[string][]string{
+		"meta mark set 0x00004000 dnat to 10.0.0.3":       {"0x00004000"},
+		"ct mark set ct mark | 0x00000080 counter accept": {"ct", "mark", "|", "0x00000080"},
+		"meta mark set ct mark & 0x00000080":              {"ct", "mark", "&", "0x00000080"},
+		"meta mark set ct mark accept":                    {"ct", "mark"},
+	} {
+		r := parseNftRule(strings.Fields(text))
+		if r.stmts[0].op != nftSetMark || !slices.Equal(r.stmts[0].expr, marks) {
+			t.Errorf("%s: %+v, want %q", text, r.stmts[0], marks)
+		}
+		if slices.ContainsFunc(r.stmts, func(s nftStmt) bool { return s.op == nftOther }) {
+			t.Errorf("%s: not understood: %+v", text, r.stmts)
+		}
+	}
 }

@@ -139,9 +139,10 @@ func (v *visit) base(c *baseChain) {
 	var o outcome
 	var text string
 	drop := false
-	if c.priority < conntrackPriority && (v.hook == "prerouting" || v.hook == "output") {
+	if c.priority < conntrackPriority && (v.hook == "prerouting" && v.iif != "lo" || v.hook == "output") {
 		// These chains run before the kernel has looked the connection up; at the
-		// other hooks it has.
+		// other hooks it has, and what comes by the loopback device brings with it what
+		// was looked up when it was sent (nf_conntrack_in).
 		defer func(ct *conn) { v.ct = ct }(v.ct)
 		v.ct = nil
 	}

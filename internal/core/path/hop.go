@@ -60,6 +60,8 @@ type Hop struct {
 	Device  string `json:"device,omitempty"` // of a node: where it left or came in
 
 	near *nearMiss // of a routing decision: a rule that nearly matched
+	rule *IPRule   // of a routing decision: the one that decided
+	mtu  int       // of a drop for the size: what would have fitted, in bytes
 	ns   *Namespace
 	eni  *ENI
 	vpc  *VPC

@@ -211,3 +211,14 @@ func parseIptRule(text string, w []string) iptRule {
 	}
 	return r
 }
+
+// Chains lists the chains as "TABLE CHAIN", in no order.
+func (t Iptables) Chains() []string {
+	var all []string
+	for _, table := range t.tables {
+		for name := range table.chains {
+			all = append(all, table.name+" "+name)
+		}
+	}
+	return all
+}

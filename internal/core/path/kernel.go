@@ -62,6 +62,7 @@ func (w *walk) fromLocal(at *nsRef, p *Packet) step {
 	if f.route.Kind == "local" {
 		v.oif = "lo"
 	}
+	w.segment(v, f)
 	w.fits(v, f)
 	if v.run("output") {
 		if f = at.fib.lookup(flow{src: p.Src, dst: p.Dst, iif: "lo", mark: p.Mark}); !w.leads(v, f) {
@@ -312,7 +313,7 @@ func (w *walk) send(v *visit, f found) step {
 	if v.at.pod != nil && r.Via.IsValid() && f.near == nil {
 		matched = dstString(r.Dst) + " via " + r.Via.String() // a pod has one way, as a rule
 	}
-	w.hop(v, Hop{Matched: matched, Result: result, Verdict: Pass, Device: r.Dev, near: f.near})
+	w.hop(v, Hop{Matched: matched, Result: result, Verdict: Pass, Device: r.Dev, near: f.near, rule: f.rule})
 	v.run("postrouting")
 	if d == nil {
 		w.blind(v, "not known: device "+r.Dev)
@@ -354,13 +355,29 @@ func (w *walk) fits(v *visit, f found) {
 	if d == nil || f.route.Kind == "local" {
 		return
 	}
-	mtu := d.MTU
-	if f.route.MTU > 0 {
-		mtu = min(mtu, f.route.MTU)
-	}
+	mtu := d.mtuOf(f.route)
 	w.narrow(mtu)
 	if v.p.Size > mtu && mtu > 0 {
-		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s takes %d", v.p.Size, d.Name, mtu), Verdict: Drop, Code: CodeMTU})
+		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s takes %d", v.p.Size, d.Name, mtu), Verdict: Drop, Code: CodeMTU, mtu: mtu})
+	}
+}
+
+func (d *Device) mtuOf(r *IPRoute) int {
+	if r.MTU > 0 {
+		return min(d.MTU, r.MTU)
+	}
+	return d.MTU
+}
+
+// segment: TCP makes no segment that is longer than its own way's MTU (RFC 9293
+// 3.7.1). What the other side announces as its own is left out.
+func (w *walk) segment(v *visit, f found) {
+	d := v.at.ns.device(f.route.Dev)
+	if v.p.Proto != TCP || d == nil || f.route.Kind == "local" {
+		return
+	}
+	if mtu := d.mtuOf(f.route); mtu > 0 {
+		v.p.Size = min(v.p.Size, mtu)
 	}
 }
 
@@ -377,7 +394,7 @@ func (w *walk) cross(v *visit, d *Device) step {
 	}
 	w.neighbour(v, d, peer, v.hop)
 	if o := peer.ns.device(dev); o != nil && o.MTU > 0 && v.p.Size > o.MTU+vlanTag {
-		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s's other end, %s, takes %d; nobody is told", v.p.Size, d.Name, dev, o.MTU), Verdict: Drop, Code: CodeMTU})
+		w.hop(v, Hop{Matched: fmt.Sprintf("%d bytes, and %s's other end, %s, takes %d; nobody is told", v.p.Size, d.Name, dev, o.MTU), Verdict: Drop, Code: CodeMTU, mtu: o.MTU})
 	}
 	p := v.p
 	return func() step { return w.arrive(peer, dev, p) }

@@ -165,19 +165,24 @@ func parseNumgen(w []string) (s nftStmt, rest []string, ok bool) {
 	return nftStmt{op: nftNumgen, random: n, inline: set}, rest, ok && set != nil
 }
 
-// parseSetMark reads: meta|ct mark set EXPRESSION, to the end of the rule or to
-// a verdict.
+// parseSetMark reads: meta|ct mark set VALUE [OPERATOR VALUE]..., where a value is
+// a number or a mark.
 func parseSetMark(w []string) (s nftStmt, rest []string, ok bool) {
 	if len(w) < 4 || w[1] != "mark" || w[2] != "set" || w[0] != "meta" && w[0] != "ct" {
 		return s, nil, false
 	}
-	end := len(w)
-	for i := 3; i < len(w); i++ {
-		if slices.Contains([]string{"accept", "drop", "return", "jump", "goto", "counter", "comment"}, w[i]) {
-			end = i
+	end := 3
+	for end < len(w) {
+		if w[end] == "meta" || w[end] == "ct" {
+			end++
+		}
+		end++
+		if end >= len(w) || !slices.Contains([]string{"&", "|", "^", "and", "or", "xor", "<<", ">>"}, w[end]) {
 			break
 		}
+		end++
 	}
+	end = min(end, len(w))
 	s = nftStmt{op: nftSetMark, ctMark: w[0] == "ct", expr: w[3:end]}
 	if _, ok := evalMark(s.expr, 0, 0); !ok {
 		return s, nil, false

@@ -69,4 +69,8 @@ var reasons = []Reason{
 		"\"Elastic network interfaces\": source/destination checking", ""},
 	{CodeTransitZone, "The transit gateway's attachment has no subnet in the sender's zone, and takes nothing from there.", "Silence, from one zone only.", "Add a subnet of that zone to the attachment.", "\"How transit gateways work\"", ""},
 	{CodeTransitNoRoute, "The transit gateway has no way: no attachment, no association, no route, or a black hole.", "Silence; PacketDropCountNoRoute of the gateway in CloudWatch.", "Add the association, propagation or route.", "\"Transit gateway route tables\"", ""},
+	{CodeReceiver, "Two have the address, and the packet gets to the other one: VPCs whose blocks overlap, or an address that was given twice.",
+		"The wrong service answers, or \"connection refused\" by somebody who should listen.",
+		"Lead a longer prefix to the one that is meant, where the two differ in it; else renumber one, or translate between them.",
+		"\"VPC peering limitations\": overlapping CIDR blocks", ""},
 }

@@ -236,8 +236,8 @@ func (w *walk) follow(s step) {
 }
 
 // both walks the packet, and the reply from where it was delivered.
-func (w *walk) both(from *nsRef, to netip.Addr) {
-	p := &Packet{Proto: w.ans.Probe.Proto, Dst: to, Size: w.ans.Probe.Size}
+func (w *walk) both(from *nsRef, to target) {
+	p := &Packet{Proto: w.ans.Probe.Proto, Dst: to.addr, Size: w.ans.Probe.Size}
 	if p.Proto != ICMP {
 		p.SrcPort, p.DstPort = ephemeralPorts, OnePort(w.ans.Probe.Port)
 	}
@@ -255,6 +255,7 @@ func (w *walk) both(from *nsRef, to netip.Addr) {
 	if w.end == nil {
 		return
 	}
+	w.meant(to)
 	asked := p.tuple()
 	for _, h := range w.ans.Hops {
 		if h.Before.Src.IsValid() {
@@ -285,6 +286,16 @@ func (w *walk) both(from *nsRef, to netip.Addr) {
 		last.Matched = fmt.Sprintf("the reply is from %s%s, the question went to %s%s", r.Src, portOf(r.SrcPort), asked.dst, portOf(asked.dp))
 	}
 	w.ans.SameENIs = w.mirrored()
+}
+
+// meant: two of a world may have one address, and the packet got to the other.
+func (w *walk) meant(to target) {
+	if to.who == nil || to.who.internet || to.who == w.end || w.end.ghost != nil || w.p.Dst != to.addr {
+		return // nobody in particular, a kernel that is not known, or an address that was translated
+	}
+	last := &w.ans.Hops[len(w.ans.Hops)-1]
+	last.Verdict, last.Code = Drop, CodeReceiver
+	last.Matched = fmt.Sprintf("%s is that of %s here; asked for is %s", to.addr, w.end.where, to.who.where)
 }
 
 func portOf(p Ports) string {

@@ -15,6 +15,8 @@ type Problem struct {
 type Severity string
 
 const (
+	// mostBroken is how many ways are said one by one: they share a cause.
+	mostBroken = 3
 	// Wrong: pods are without network, or the node cannot get what it wants.
 	Wrong Severity = "wrong"
 	// Warning: it works, and somebody should look.
@@ -62,6 +64,13 @@ func (s Status) diagnosePods(say sayer) {
 	}
 	if s.Kernel.Behind {
 		say(Wrong, "the kernel may lack routes, rules or devices: the last attempt to write them failed; it is tried again by itself, and the agent's log and `fairway plan` say what is missing")
+	}
+	for i, text := range s.Paths.Broken {
+		if i == mostBroken {
+			say(Wrong, "%d more ways of pods are broken; `fairway status -o json` lists them", len(s.Paths.Broken)-i)
+			break
+		}
+		say(Wrong, "a way is broken: %s; `fairway path` from one of those pods says what mends it", text)
 	}
 	if len(s.Waiting) > 0 {
 		if wait := s.At.Sub(s.Waiting[0].Since); wait >= longWait {

@@ -6,21 +6,24 @@ import "time"
 // moment. It is versioned by its field names: a field is added, and never changes
 // its meaning. Times are the node's clock; a time that is not known is missing.
 type Status struct {
-	At       time.Time `json:"at"`
-	Node     Node      `json:"node"`
-	Targets  Targets   `json:"targets"`
-	Pool     Pool      `json:"pool"`
-	Wanted   Wanted    `json:"wanted"`
-	ENIs     []ENI     `json:"enis"`              // by device index; then those that are not attached
-	Pods     []Pod     `json:"pods"`              // by namespace and name
-	Waiting  []Waiting `json:"waiting"`           // ADDs, in the order they came
-	Outlook  string    `json:"outlook,omitempty"` // of those that wait: why, and whether it helps
-	InFlight []Flight  `json:"inFlight"`          // changes that EC2 is asked for
-	Refused  []Refused `json:"refused"`           // what is left alone for now
-	Subnets  []Subnet  `json:"subnets"`           // that ENIs may be made in, where that is looked up
-	EC2      EC2       `json:"ec2"`
-	Kernel   Kernel    `json:"kernel"`
-	Problems []Problem `json:"problems"` // the worst first
+	At        time.Time `json:"at"`
+	Version   string    `json:"version,omitempty"` // the agent's release, as its build says
+	Node      Node      `json:"node"`
+	Targets   Targets   `json:"targets"`
+	Pool      Pool      `json:"pool"`
+	Wanted    Wanted    `json:"wanted"`
+	ENIs      []ENI     `json:"enis"`                // by device index; then those that are not attached
+	Pods      []Pod     `json:"pods"`                // by namespace and name
+	Waiting   []Waiting `json:"waiting"`             // ADDs, in the order they came
+	Scheduled int       `json:"scheduled,omitempty"` // pods bound to the node that will ask and have not
+	Outlook   string    `json:"outlook,omitempty"`   // of those that wait: why, and whether it helps
+	InFlight  []Flight  `json:"inFlight"`            // changes that EC2 is asked for
+	Refused   []Refused `json:"refused"`             // what is left alone for now
+	Subnets   []Subnet  `json:"subnets"`             // that ENIs may be made in, where that is looked up
+	EC2       EC2       `json:"ec2"`
+	Kernel    Kernel    `json:"kernel"`
+	Paths     Paths     `json:"paths"`
+	Problems  []Problem `json:"problems"` // the worst first
 }
 
 // Node is who the agent is.
@@ -139,6 +142,7 @@ type Refused struct {
 	Reason string    `json:"reason"`
 	Times  int       `json:"times"`           // refusals in a row; 0: it is only too early
 	Fatal  bool      `json:"fatal,omitempty"` // waiting does not help
+	Cause  string    `json:"cause,omitempty"` // unauthorized, subnet_full, limit or unreachable, where it is one of them
 
 	Throttled bool `json:"throttled,omitempty"` // EC2 takes no more such requests at present
 }
@@ -161,6 +165,16 @@ type EC2 struct {
 // Kernel is how the node's kernel stands.
 type Kernel struct {
 	Behind bool `json:"behind"` // it may lack something: the last attempt to write failed
+}
+
+// Paths is what the last proof of pods' ways found: for each ENI with pods, each
+// destination that the VPC's routes lead to, and each direction.
+type Paths struct {
+	ProvedAt time.Time `json:"provedAt,omitzero"`
+	Classes  int       `json:"classes"`           // that were looked at
+	Broken   []string  `json:"broken,omitempty"`  // whose packets or replies are lost, or pass another ENI
+	Unknown  int       `json:"unknown,omitempty"` // that cannot be computed
+	Problem  string    `json:"problem,omitempty"` // why there was no proof
 }
 
 // WithoutContainers is the status less what only root should see: the ids by which

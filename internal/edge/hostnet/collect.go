@@ -38,6 +38,18 @@ func Collect(ctx context.Context, r Request) (path.Node, error) {
 	return n, nil
 }
 
+// CollectHost reads the namespace that the process is in alone, and no pod's. enis
+// are ENI IDs by MAC address; nil: not known.
+func CollectHost(ctx context.Context, enis map[string]string) (path.Namespace, error) {
+	host, links, err := read(ctx)
+	if err != nil {
+		return host, fmt.Errorf("read the node's network: %w", err)
+	}
+	markENIs(links, enis)
+	host.Devices = path.Known(devices(links))
+	return host, nil
+}
+
 // read reads the namespace of the calling thread. Only devices are needed for
 // there to be anything to say.
 func read(ctx context.Context) (path.Namespace, []link, error) {

@@ -2,7 +2,8 @@
 // rules, routes, neighbours, switches, filters and listening sockets of the
 // node's network namespace and of its pods'.
 //
-// It writes nothing, neither to the kernel nor to a file, and knows no CNI: a
+// It writes nothing, neither to the kernel nor to a file, and sends nothing but the
+// one packet of a [Shot], from the namespace that it is told. It knows no CNI: a
 // pod is a namespace that a veth pair joins with the node's. Its name comes from
 // what container runtimes keep of every CNI's results, or from the caller.
 //

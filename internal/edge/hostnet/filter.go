@@ -86,8 +86,6 @@ func nftTables() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list nftables: %w", err)
 	}
-	families := map[byte]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6",
-		unix.NFPROTO_ARP: "arp", unix.NFPROTO_NETDEV: "netdev", unix.NFPROTO_BRIDGE: "bridge"}
 	var all []string
 	for _, b := range answers {
 		for kind, v := range behind(b, 4) {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairway-cni/fairway/internal/core/diff"
 	"github.com/fairway-cni/fairway/internal/core/node"
 )
@@ -59,19 +61,39 @@ func Features() []Feature {
 // are transactions that end by deleting what they made. The error is one line
 // that names every missing feature and the kernel that has it.
 func (k *Kernel) Probe() error {
-	var missing []string
-	for _, f := range Features() {
-		if f.probe == nil {
-			continue // an ADD says so; to try it would make a device
-		}
-		if err := f.probe(k); err != nil {
-			missing = append(missing, fmt.Sprintf("%s (since Linux %s, for: %s): %v", f.Name, f.Since, f.Why, err))
-		}
-	}
+	_, missing, _ := k.Missing() // without the right to try all are missing, each with the reason
 	if len(missing) > 0 {
 		return fmt.Errorf("%w: %s", ErrMissingFeature, strings.Join(missing, "; "))
 	}
 	return nil
+}
+
+// Missing tries as Probe does, and says how many features there are to have and what
+// is missing of them, each with the kernel that has it. The error is
+// os.ErrPermission where the caller may not try.
+func (k *Kernel) Missing() (all int, missing []string, err error) {
+	for _, f := range Features() {
+		all++
+		if f.probe == nil {
+			continue // an ADD says so; to try it would make a device
+		}
+		if failed := f.probe(k); failed != nil {
+			missing = append(missing, fmt.Sprintf("%s (since Linux %s, for: %s): %v", f.Name, f.Since, f.Why, failed))
+			if errors.Is(failed, os.ErrPermission) {
+				err = fmt.Errorf("try the kernel's features: %w", os.ErrPermission)
+			}
+		}
+	}
+	return all, missing, err
+}
+
+// Release is the kernel's, as `uname -r` prints it; empty where it is not known.
+func Release() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 func (k *Kernel) probeFile(path string) error {

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"net"
 	"testing"
 
@@ -51,5 +52,21 @@ func TestPodDeviceIsRepairedInOnePass(t *testing.T) {
 			converge(t, k, s)
 			settled(t, k, s)
 		})
+	}
+}
+
+// TestWireAfterRetirement: a pod's interface that was released a moment ago, in a
+// namespace that goes on, has its name still.
+func TestWireAfterRetirement(t *testing.T) {
+	newNS(t)
+	k := open(t)
+	p := newPod(t)
+	before := Wiring{Attachment: attachment("before", "10.0.1.11", 1), MTU: 9001, NetNS: p.ns, Netlink: p.nl}
+	if err := errors.Join(k.Wire(before), k.Unwire(before.Attachment)); err != nil {
+		t.Fatal(err)
+	}
+	after := Wiring{Attachment: attachment("after", "10.0.1.12", 1), MTU: 9001, NetNS: p.ns, Netlink: p.nl}
+	if err := errors.Join(k.Wire(after), k.Verify(after)); err != nil {
+		t.Error(err)
 	}
 }

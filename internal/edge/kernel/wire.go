@@ -30,8 +30,8 @@ type Wiring struct {
 //	node: the host-side device, no address, up
 //
 // The node's route to the pod and its admission are objects of package intent
-// and come by [Kernel.Apply]. An error leaves nothing behind. If the node's end
-// is left from an attachment that was released, it goes first. In a pod that has
+// and come by [Kernel.Apply]. An error leaves nothing behind. If an end is left
+// from an attachment that was released, it goes first. In a pod that has
 // a default route already, the new one lies behind it and is not used.
 func (k *Kernel) Wire(w Wiring) error {
 	const tries = 1000
@@ -50,8 +50,12 @@ func (k *Kernel) Wire(w Wiring) error {
 		case errors.Is(err, unix.EEXIST) && i < tries:
 			err := k.clearName(w)
 			if errors.Is(err, ErrIfNameTaken) {
-				// Or a device that was dying had the name, and is gone by now.
+				// Or a device that was dying had the name, and is gone by now; or one
+				// that was retired a moment ago, whose namespace goes on, has it still.
 				if taken++; taken < 2 {
+					if err := k.Reap(); err != nil {
+						return err
+					}
 					continue
 				}
 			}

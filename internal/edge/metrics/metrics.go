@@ -65,6 +65,7 @@ type Metrics struct {
 	awsErrors *prometheus.CounterVec
 	latency   *prometheus.SummaryVec
 	reconcile *prometheus.CounterVec
+	cluster   *prometheus.CounterVec
 
 	codes codes
 }
@@ -94,6 +95,7 @@ func New() *Metrics {
 		latency: prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: "awscni_aws_api_latency_ms",
 			Help: "Time that requests to EC2 took, in milliseconds."}, []string{"api", "error", "status"}),
 		reconcile: counters("awscni_reconcile_count", "Times that the pool was compared with what EC2 or instance metadata say.", "fn"),
+		cluster:   counters("fairway_cluster_requests_total", "Requests made to the Kubernetes API server; a watch is counted when it begins.", "verb", "what", "result"),
 		codes:     codes{known: make(map[string]bool)},
 	}
 	// Those that dashboards compute with are there from the first scrape on.
@@ -114,7 +116,7 @@ func counters(name, help string, labels ...string) *prometheus.CounterVec {
 
 func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.calls, m.requests, m.changes, m.reads, m.repairs, m.unmended, m.orphans, m.leaked,
-		m.addCalls, m.delCalls, m.noAddress, m.apiCalls, m.apiErrors, m.awsErrors, m.latency, m.reconcile}
+		m.addCalls, m.delCalls, m.noAddress, m.apiCalls, m.apiErrors, m.awsErrors, m.latency, m.reconcile, m.cluster}
 }
 
 // The CNI commands that are counted apart; one that is not known is "other".
@@ -192,6 +194,19 @@ func (m *Metrics) Read(what string, ok bool) {
 		result = string(Failed)
 	}
 	m.reads.WithLabelValues(what, result).Inc()
+}
+
+// ClusterRequest counts a request to the API server: list, watch, patch or create, of
+// one of the kinds that the agent knows.
+func (m *Metrics) ClusterRequest(verb, what string, ok bool) {
+	if m == nil {
+		return
+	}
+	result := string(OK)
+	if !ok {
+		result = string(Failed)
+	}
+	m.cluster.WithLabelValues(verb, what, result).Inc()
 }
 
 // Reconciled counts a comparison of the pool with what EC2 or IMDS say.

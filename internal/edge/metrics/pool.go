@@ -28,6 +28,8 @@ type Pool struct {
 	Blocked            int // what EC2 refused and is left alone for now
 	Offline            bool
 	Behind             bool           // the kernel lacks something
+	Proved             int            // classes of ways that were looked at
+	Broken, Unproven   int            // of these
 	SubnetFree         map[string]int // free addresses by subnet ID
 }
 
@@ -56,14 +58,18 @@ var (
 	prefixes     = desc("awscni_total_ipv4_prefixes", "Prefixes (/28) that the ENIs have.")
 	inProgress   = desc("awscni_ipamd_action_inprogress", "Changes asked of EC2 that are under way.", "fn")
 
-	addresses  = desc("fairway_addresses", "Addresses of the node, by state. Those of orphaned are on none of its ENIs any more.", "state")
-	pods       = desc("fairway_pods", "Pod interfaces that have an address.")
-	lost       = desc("fairway_pods_lost", "Of these, those whose address is on none of the node's ENIs: they have no network until they are replaced.")
-	waiting    = desc("fairway_waiting_pods", "ADD calls that wait for an address.")
-	oldestWait = desc("fairway_waiting_oldest_seconds", "How long the first of them has waited.")
-	blocked    = desc("fairway_ec2_refusals", "Things that EC2 refused or throttled, and that are left alone for now.")
-	offline    = desc("fairway_ec2_unreachable", "Whether EC2 has not answered lately.")
-	behind     = desc("fairway_kernel_behind", "Whether the kernel may lack something, as the last attempt to write it failed.")
+	addresses    = desc("fairway_addresses", "Addresses of the node, by state. Those of orphaned are on none of its ENIs any more.", "state")
+	pods         = desc("fairway_pods", "Pod interfaces that have an address.")
+	lost         = desc("fairway_pods_lost", "Of these, those whose address is on none of the node's ENIs: they have no network until they are replaced.")
+	waiting      = desc("fairway_waiting_pods", "ADD calls that wait for an address.")
+	oldestWait   = desc("fairway_waiting_oldest_seconds", "How long the first of them has waited.")
+	blocked      = desc("fairway_ec2_refusals", "Things that EC2 refused or throttled, and that are left alone for now.")
+	offline      = desc("fairway_ec2_unreachable", "Whether EC2 has not answered lately.")
+	behind       = desc("fairway_kernel_behind", "Whether the kernel may lack something, as the last attempt to write it failed.")
+	pathClasses  = desc("fairway_path_classes", "Classes of pods' ways that the last proof looked at: an ENI, a destination, a direction.")
+	pathBroken   = desc("fairway_path_asymmetric", "Classes of ways whose packets or replies are lost or pass another ENI.")
+	pathUnproven = desc("fairway_path_unproven", "Classes of ways that cannot be computed.")
+
 	subnetFree = desc("fairway_subnet_free_addresses", "Free addresses of a subnet, as EC2 last counted them.", "subnet")
 )
 
@@ -102,6 +108,9 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(blocked, float64(p.Blocked))
 	gauge(offline, truth(p.Offline))
 	gauge(behind, truth(p.Behind))
+	gauge(pathClasses, float64(p.Proved))
+	gauge(pathBroken, float64(p.Broken))
+	gauge(pathUnproven, float64(p.Unproven))
 	for subnet, n := range p.SubnetFree {
 		gauge(subnetFree, float64(n), subnet)
 	}

@@ -13,15 +13,22 @@ import (
 	"github.com/fairway-cni/fairway/lab/world"
 )
 
-// kill ends a program of an instance by its name, as nothing but a shell can.
+// kill ends a program of an instance.
 func (c *cluster) kill(instance, program string) {
 	c.t.Helper()
-	script := `for p in /proc/[0-9]*; do if [ "$(cat $p/comm)" = "$1" ]; then kill -9 "${p#/proc/}" && n=1; fi; done 2>/dev/null; test -n "$n"`
-	c.run(nil, "exec", instance, "--", "sh", "-c", script, "sh", program)
+	c.signal(instance, program, "KILL")
+}
+
+// signal reaches a program by its name, as nothing but a shell can.
+func (c *cluster) signal(instance, program, signal string) {
+	c.t.Helper()
+	// The kernel keeps 15 bytes of a program's name.
+	script := `for p in /proc/[0-9]*; do if [ "$(cat $p/comm)" = "$1" ]; then kill -"$2" "${p#/proc/}" && n=1; fi; done 2>/dev/null; test -n "$n"`
+	c.run(nil, "exec", instance, "--", "sh", "-c", script, "sh", program[:min(len(program), 15)], signal)
 }
 
 func programsStartAgain(c *cluster) {
-	before := c.readyPods("app=web", 2)
+	before := c.readyPods("app=web", 3)
 	for _, p := range []struct{ instance, program string }{
 		{"control-plane", "kube-apiserver"}, {"control-plane", "etcd"}, {"node-a", "kubelet"}, {"node-a", "containerd"},
 	} {
@@ -39,14 +46,14 @@ func programsStartAgain(c *cluster) {
 		_, err := c.try(nil, "kubectl", "get", "--raw", "/readyz")
 		return err
 	})
-	after := c.readyPods("app=web", 2)
+	after := c.readyPods("app=web", 3)
 	for i := range before {
 		if before[i].UID != after[i].UID || before[i].Status.PodIP != after[i].Status.PodIP || after[i].Status.ContainerStatuses[0].RestartCount != 0 {
 			c.t.Errorf("%s at %s became %s at %s with %d restarts", before[i].Name, before[i].Status.PodIP,
 				after[i].Name, after[i].Status.PodIP, after[i].Status.ContainerStatuses[0].RestartCount)
 		}
 	}
-	c.eventually("each pod sees the other", func() error {
+	c.eventually("a pod sees the other", func() error {
 		_, err := c.askFrom(after[0], at(after[1]), "clientip")
 		return err
 	})
@@ -54,16 +61,16 @@ func programsStartAgain(c *cluster) {
 
 // nodeComesBack: a reboot takes the node's containers and its network with it.
 func nodeComesBack(c *cluster) {
-	c.run(nil, "instance", "reboot", "node-a")
+	c.reboot("node-a")
 	c.eventually("the pod of node-a was started again", func() error {
-		for _, p := range c.readyPods("app=web", 2) {
+		for _, p := range c.readyPods("app=web", 3) {
 			if p.Spec.NodeName == "node-a" && p.Status.ContainerStatuses[0].RestartCount > 0 {
 				return nil
 			}
 		}
 		return fmt.Errorf("it has not been")
 	})
-	eachSeesTheOther(c, c.readyPods("app=web", 2))
+	eachSeesTheOther(c, c.readyPods("app=web", 3))
 }
 
 // launchedInstanceJoins: without a network plugin it is not ready, and says so.
@@ -103,7 +110,7 @@ func launchedInstanceJoins(c *cluster) {
 func controlPlaneComesBack(c *cluster) {
 	c.run(nil, "instance", "reboot", "control-plane")
 	c.eventually("the nodes are in the new cluster", func() error {
-		_, err := c.try(nil, "kubectl", "wait", "--for=condition=Ready", "node/node-a", "node/node-b", "--timeout=1s")
+		_, err := c.try(nil, "kubectl", "wait", "--for=condition=Ready", "node/node-a", "node/node-b", "node/node-c", "--timeout=1s")
 		return err
 	})
 	if out := c.kubectl("get", "deployments", "-o", "name"); out != "" {
@@ -113,7 +120,7 @@ func controlPlaneComesBack(c *cluster) {
 		_, err := c.try([]byte(web), "kubectl", "--", "apply", "-f", "-")
 		return err
 	})
-	eachSeesTheOther(c, c.readyPods("app=web", 2))
+	eachSeesTheOther(c, c.readyPods("app=web", 3))
 }
 
 // rightsSuffice: nodes have asked EC2 for what they needed, after a reboot also, and
@@ -134,7 +141,7 @@ func rightsSuffice(c *cluster) {
 			c.t.Errorf("%s called %s, which the policies of docs/iam.md do not allow", call.Caller, call.Action)
 		}
 	}
-	for _, name := range []string{"node-a", "node-b"} {
+	for _, name := range nodeNames {
 		if made[c.instance(name).ID] == 0 {
 			c.t.Errorf("%s made no call as %s", name, world.AgentRole)
 		}

@@ -110,30 +110,43 @@ func (c *cluster) get(into any, args ...string) {
 // readyPods are the pods of a label that are ready, when there are so many.
 func (c *cluster) readyPods(label string, count int) []corev1.Pod {
 	c.t.Helper()
-	var ready []corev1.Pod
+	var found []corev1.Pod
 	c.eventually(fmt.Sprintf("%d pods of %s are ready", count, label), func() error {
-		var list corev1.PodList
-		text, err := c.try(nil, "kubectl", "get", "pods", "-l", label, "-o", "json")
+		list, err := c.pods(label)
 		if err != nil {
 			return err
 		}
-		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			return err
-		}
-		ready = nil
-		for _, p := range list.Items {
-			for _, is := range p.Status.Conditions {
-				if is.Type == corev1.PodReady && is.Status == corev1.ConditionTrue && p.DeletionTimestamp == nil {
-					ready = append(ready, p)
-				}
+		found = nil
+		for _, p := range list {
+			if ready(p) {
+				found = append(found, p)
 			}
 		}
-		if len(ready) != count {
-			return fmt.Errorf("%d of %d are", len(ready), len(list.Items))
+		if len(found) != count {
+			return fmt.Errorf("%d of %d are", len(found), len(list))
 		}
 		return nil
 	})
-	return ready
+	return found
+}
+
+// pods are all of a label, also those that are about to go.
+func (c *cluster) pods(label string) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	text, err := c.try(nil, "kubectl", "get", "pods", "-l", label, "-o", "json")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &list)
+	}
+	return list.Items, err
+}
+
+func ready(p corev1.Pod) bool {
+	for _, is := range p.Status.Conditions {
+		if is.Type == corev1.PodReady {
+			return is.Status == corev1.ConditionTrue && p.DeletionTimestamp == nil
+		}
+	}
+	return false
 }
 
 // eventually polls until ok; what it last said is the failure's reason.
@@ -152,6 +165,29 @@ func (c *cluster) eventually(what string, ok func() error) {
 	}
 }
 
+// reboot boots a node anew, and waits until its kubelet has said that it is ready.
+func (c *cluster) reboot(node string) {
+	c.t.Helper()
+	c.run(nil, "instance", "reboot", node)
+	since := time.Now().Truncate(time.Second) // as the API server's times are
+	c.eventually(node+" is ready after its boot", func() error {
+		var n corev1.Node
+		text, err := c.try(nil, "kubectl", "get", "node", node, "-o", "json")
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(text), &n); err != nil {
+			return err
+		}
+		for _, is := range n.Status.Conditions {
+			if is.Type == corev1.NodeReady && is.Status == corev1.ConditionTrue && !is.LastHeartbeatTime.Time.Before(since) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it says %v", n.Status.Conditions)
+	})
+}
+
 func (c *cluster) instance(name string) world.InstanceStatus {
 	c.t.Helper()
 	var s world.Status
@@ -165,14 +201,22 @@ func (c *cluster) instance(name string) world.InstanceStatus {
 	return in
 }
 
-// ask makes an HTTP request from a network namespace, as a program in there would.
+// ask makes an HTTP request from an instance, as a program in there would.
 func (c *cluster) ask(pid int, to netip.AddrPort, path string) (string, error) {
 	ns, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "ns/net"))
 	if err != nil {
 		return "", err
 	}
 	defer ns.Close()
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	return askIn(ns, askTime, to, path)
+}
+
+// askTime bounds a request, on a machine that is very busy.
+const askTime = 10 * time.Second
+
+// askIn makes an HTTP request from a network namespace, on a connection of its own.
+func askIn(ns *os.File, limit time.Duration, to netip.AddrPort, path string) (string, error) {
+	client := http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 			err = netns.Do(ns, func() error {
 				var d net.Dialer

@@ -19,6 +19,8 @@ var (
 	repository      = filepath.Join("..", "..", "..")
 	fairwayPrograms string // directory of Fairway's own
 	missingTool     error  // of Debian's, where it cannot be had
+
+	kubernetesPrograms string // directory of Kubernetes'
 )
 
 func TestMain(m *testing.M) {
@@ -53,6 +55,7 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
+	kubernetesPrograms = kept
 	if err := os.Symlink(kept, filepath.Join(dir, "kubernetes")); err != nil {
 		return err
 	}

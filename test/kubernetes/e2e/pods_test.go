@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,8 +14,8 @@ import (
 	"github.com/fairway-cni/fairway/test/kubernetes/programs"
 )
 
-// twoNodes has an instance that is no node, too.
-const twoNodes = `
+// threeNodes has an instance that is no node, too.
+const threeNodes = `
 vpcs:
   - name: main
     cidr: 10.0.0.0/16
@@ -24,37 +23,55 @@ vpcs:
 instances:
   - {name: node-a, type: m5.large, subnet: a, daemons: [{name: agent, command: [fairway-agent], capabilities: [NET_ADMIN]}]}
   - {name: node-b, type: m5.large, subnet: b, daemons: [{name: agent, command: [fairway-agent], capabilities: [NET_ADMIN]}]}
+  - {name: node-c, type: m5.large, subnet: b, daemons: [{name: agent, command: [fairway-agent], capabilities: [NET_ADMIN]}]}
   - {name: outside, type: t3.nano, subnet: c}
 `
 
-// Of the service web.
+// nodeNames are its nodes.
+var nodeNames = []string{"node-a", "node-b", "node-c"}
+
+// Of the service web, and of web-local, which has node ports that lead to pods of the
+// same node only.
 const (
-	webPort  = 8080
-	nodePort = 30080
+	webPort   = 8080
+	nodePort  = 30080
+	localPort = 30081
 )
 
 var webAddress = netip.MustParseAddrPort("172.20.0.80:80")
 
-var subnets = map[string]netip.Prefix{"node-a": netip.MustParsePrefix("10.0.1.0/24"), "node-b": netip.MustParsePrefix("10.0.2.0/24")}
+var subnets = map[string]netip.Prefix{
+	"node-a": netip.MustParsePrefix("10.0.1.0/24"), "node-b": netip.MustParsePrefix("10.0.2.0/24"), "node-c": netip.MustParsePrefix("10.0.2.0/24"),
+}
 
+// web has a pod on each node. As users do, it serves on for a while when it is told
+// to end, until nobody is sent there any more; and a new pod comes before an old one
+// goes. A node that is drained does not count for the spread.
 var web = fmt.Sprintf(`
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
 spec:
-  replicas: 2
+  replicas: 3
   selector: {matchLabels: {app: web}}
+  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
   template:
     metadata: {labels: {app: web}}
     spec:
-      terminationGracePeriodSeconds: 1
+      terminationGracePeriodSeconds: 30
       topologySpreadConstraints:
-      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: DoNotSchedule
+        nodeTaintsPolicy: Honor
+        labelSelector: {matchLabels: {app: web}}
+        matchLabelKeys: [pod-template-hash]
       containers:
       - name: web
         image: %s
         args: [netexec, --http-port=%d]
-        readinessProbe: {httpGet: {path: /hostname, port: %[2]d}, periodSeconds: 1}
+        lifecycle: {preStop: {sleep: {seconds: 10}}}
+        readinessProbe: {httpGet: {path: /hostname, port: %[2]d}, periodSeconds: 1, timeoutSeconds: 5}
         resources: {requests: {cpu: 10m, memory: 10Mi}, limits: {cpu: 500m, memory: 200Mi}}
 ---
 apiVersion: v1
@@ -62,21 +79,31 @@ kind: Service
 metadata: {name: web}
 spec:
   type: NodePort
-  clusterIP: %s
+  clusterIP: %[3]s
   selector: {app: web}
-  ports: [{port: %d, targetPort: %[2]d, nodePort: %[5]d}]
-`, programs.AgnhostImage, webPort, webAddress.Addr(), webAddress.Port(), nodePort)
+  ports: [{port: %[4]d, targetPort: %[2]d, nodePort: %[5]d}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-local}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: %[4]d, targetPort: %[2]d, nodePort: %[6]d}]
+`, programs.AgnhostImage, webPort, webAddress.Addr(), webAddress.Port(), nodePort, localPort)
 
 // TestCluster: what a user does first with a cluster, and that it comes back from
 // what happens to clusters, in each mode of kube-proxy.
 func TestCluster(t *testing.T) {
+	t.Parallel() // with TestAway, which mostly waits
 	for _, mode := range []string{"iptables", "nftables"} {
 		t.Run(mode, func(t *testing.T) { testCluster(t, mode) })
 	}
 }
 
 func testCluster(t *testing.T, mode string) {
-	c := startCluster(t, mode[:3], twoNodes, "--outside=outside", "--proxy-mode="+mode)
+	c := startCluster(t, mode[:3], threeNodes, "--outside=outside", "--proxy-mode="+mode)
 	for _, step := range []struct {
 		name string
 		run  func(*cluster)
@@ -84,9 +111,14 @@ func testCluster(t *testing.T, mode string) {
 		{"nodes are there", nodesAreThere},
 		{"pods see each other", podsSeeEachOther},
 		{"a service leads to each pod", serviceLeadsToPods},
+		{"node ports lead to pods", nodePortsLeadToPods},
 		{"names lead to services", namesLeadToServices},
+		{"pods of the host's network", hostNetworkPods},
+		{"host ports", hostPorts},
 		{"exec and logs", execAndLogs},
 		{"rights are checked", rightsAreChecked},
+		{"a node is drained and rebooted under traffic", drainLosesNothing},
+		{"a rolling update loses no request", rollingUpdateLosesNothing},
 		{"programs that end are started again", programsStartAgain},
 		{"a node comes back", nodeComesBack},
 		{"a launched instance joins", launchedInstanceJoins},
@@ -120,18 +152,16 @@ func nodesAreThere(c *cluster) {
 			c.t.Errorf("%s: address %v, want %s", n.Name, a, in.Address)
 		}
 	}
-	if want := []string{"node-a", "node-b"}; !slices.Equal(names, want) {
-		c.t.Errorf("nodes %q, want %q", names, want)
+	if !slices.Equal(names, nodeNames) {
+		c.t.Errorf("nodes %q, want %q", names, nodeNames)
 	}
 	c.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=90s")
 }
 
 func podsSeeEachOther(c *cluster) {
 	c.apply(web)
-	pods := c.readyPods("app=web", 2)
-	if pods[0].Spec.NodeName == pods[1].Spec.NodeName {
-		c.t.Fatalf("both pods are on %s", pods[0].Spec.NodeName)
-	}
+	pods := c.readyPods("app=web", 3)
+	c.byNode(pods)
 	for _, p := range pods {
 		if a := netip.MustParseAddr(p.Status.PodIP); !subnets[p.Spec.NodeName].Contains(a) {
 			c.t.Errorf("%s on %s has %s, want one of %s", p.Name, p.Spec.NodeName, a, subnets[p.Spec.NodeName])
@@ -165,12 +195,12 @@ func at(p corev1.Pod) netip.AddrPort {
 }
 
 func serviceLeadsToPods(c *cluster) {
-	pods := c.readyPods("app=web", 2)
+	pods := c.readyPods("app=web", 3)
 	outside := c.instance("outside").PID
 	ways := map[string]func() (string, error){
 		"from a pod, by the cluster address": func() (string, error) { return c.askFrom(pods[0], webAddress, "hostname") },
 	}
-	for _, name := range []string{"node-a", "node-b"} {
+	for _, name := range nodeNames {
 		in := c.instance(name)
 		ways["from "+name+", by the cluster address"] = func() (string, error) { return c.ask(in.PID, webAddress, "/hostname") }
 		ways["from outside, by the node port of "+name] = func() (string, error) {
@@ -179,17 +209,17 @@ func serviceLeadsToPods(c *cluster) {
 	}
 	for how, ask := range ways {
 		met := map[string]bool{}
-		c.eventually("both pods answer "+how, func() error {
+		c.eventually("all pods answer "+how, func() error {
 			name, err := ask()
 			if err != nil {
 				return err
 			}
-			if name != pods[0].Name && name != pods[1].Name {
+			if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == name }) {
 				c.t.Fatalf("%s: %q answers", how, name)
 			}
 			met[name] = true
 			if len(met) < len(pods) {
-				return errors.New("one has answered so far")
+				return fmt.Errorf("%d of %d have answered so far", len(met), len(pods))
 			}
 			return nil
 		})
@@ -199,7 +229,7 @@ func serviceLeadsToPods(c *cluster) {
 // namesLeadToServices: by the cluster's DNS, whose pods are on the nodes, too.
 func namesLeadToServices(c *cluster) {
 	c.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s")
-	for _, p := range c.readyPods("app=web", 2) {
+	for _, p := range c.readyPods("app=web", 3) {
 		for _, name := range []string{"web", "web.default.svc.cluster.local"} {
 			c.eventually(name+" is known on "+p.Spec.NodeName, func() error {
 				_, err := c.try(nil, "kubectl", "exec", p.Name, "--", "/agnhost", "connect", "--timeout=5s", fmt.Sprintf("%s:%d", name, webAddress.Port()))
@@ -213,7 +243,7 @@ func namesLeadToServices(c *cluster) {
 }
 
 func execAndLogs(c *cluster) {
-	pod := c.readyPods("app=web", 2)[0]
+	pod := c.readyPods("app=web", 3)[0]
 	if out := c.kubectl("exec", pod.Name, "--", "/agnhost", "--version"); !strings.Contains(out, "app version") {
 		c.t.Errorf("exec printed %q", out)
 	}

@@ -50,3 +50,41 @@ func TestExamplesAreGenerated(t *testing.T) {
 		}
 	}
 }
+
+// TestLarge: large worlds are sound, as large as they say, and their story is the
+// small one's.
+func TestLarge(t *testing.T) {
+	crowd, err := Crowd("seed003", 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet, err := Fleet(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range map[string]*path.World{"crowd": crowd, "fleet": fleet} {
+		if err := w.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		a, err := path.NewTracer(w).Trace(path.Probe{From: "b:default/sleep", To: "a:default/httpbin:80"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(a.Faults()); n != 2 {
+			t.Errorf("%s: %d faults, want 2", name, n)
+		}
+	}
+	for i, n := range crowd.Nodes {
+		if len(n.Pods.Value) != 40 || len(n.Host.Rules.Value) < 80 {
+			t.Errorf("node %d: %d pods, %d rules", i, len(n.Pods.Value), len(n.Host.Rules.Value))
+		}
+	}
+	if len(fleet.Nodes) != 4 {
+		t.Errorf("%d nodes, want 4", len(fleet.Nodes))
+	}
+	// A pod that was copied is found, and sends as the first does.
+	a, err := path.NewTracer(crowd).Trace(path.Probe{From: "b:default/p3", To: "a:default/httpbin:80"})
+	if err != nil || len(a.Faults()) != 2 {
+		t.Errorf("a copied pod: %v, %v", a, err)
+	}
+}

@@ -10,9 +10,11 @@ package render
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
+	"github.com/fairway-cni/fairway/internal/core/path/sighting"
 )
 
 // Report is what is shown: an answer and what it means.
@@ -21,12 +23,19 @@ type Report struct {
 	Diagnosis path.Diagnosis `json:"diagnosis"`
 	Taken     string         `json:"taken,omitempty"`   // when the world was collected, in its own words
 	Command   string         `json:"command,omitempty"` // that showed it
+	Live      *sighting.Live `json:"live,omitempty"`    // nil: nothing was sent
 }
 
 // JSON is the whole, every hop, for programs. Its codes and verdicts are stable.
 func JSON(r Report) ([]byte, error) {
 	b, err := json.MarshalIndent(r, "", "  ")
 	return append(b, '\n'), err
+}
+
+// seen says whether one of the hops was met. Without a packet that was sent there
+// is nothing to tell apart, and all count as seen.
+func (r *Report) seen(hops ...int) bool {
+	return r.Live == nil || slices.ContainsFunc(hops, func(h int) bool { return slices.Contains(r.Live.Seen, h) })
 }
 
 // row is a line of the report: one hop, or several that a person reads as one.

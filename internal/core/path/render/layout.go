@@ -1,42 +1,57 @@
 package render
 
 import (
-	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
 )
 
-// picture is where things are in an SVG:
+// picture is where things are in an SVG, below its heading:
 //
-//	24   300  330         600          870  900  1176
-//	+------+   + - - - - - - - - - - - +   +------+   100
-//	|pod [ENI]===(router)==bridge==(router)=[ENI] pod|
-//	|    [ENI]                            [ENI]   |
-//	+------+   + - - - - - - - - - - - +   +------+   400
+//	24      346 358                  842 854     1176
+//	+----------+ + - - - - - - - - - - + +----------+   0
+//	|pod  [ENI]===(router)=bridge=(router)===[ENI]  pod|  packet
+//	|     [ENI]---(router)-bridge-(router)---[ENI]     |  reply
+//	+----------+ + - - - - - - - - - - + +----------+   268
 type picture struct {
 	a           *path.Answer
 	left, right ender
 	routers     []string // VPCs, or one
-	bridge      string   // what joins two
+	bridge      string   // what joins two, or leads out
 	same        bool     // both ends are on one node: no VPC has a part in it
+	out, back   string   // the packet and its reply, as the VPC has them
 }
 
 // ender is a node, or whatever is at an end.
 type ender struct {
-	title, pod string
-	sites      map[path.Where]bool
+	title string
+	host  string // who sends or receives: a pod, or the node itself
+	pod   string
+	sites map[path.Where]bool
+	nat   []string // what the node makes of the packet's addresses
 }
 
-// The lanes: the packet above, the reply below.
+// The lanes: the packet above, the reply below. A name stands between them.
 const (
-	laneOut, laneBack = 205, 305
-	top, bottom       = 92, 400
+	laneOut, laneBack = 98, 194
+	between           = 152
+	bodyHeight        = 268
+)
+
+// Where things stand, from left to right.
+const (
+	leftPod, leftNode, leftENI, leftACL     = 160, 179, 264, 352
+	rightACL, rightENI, rightNode, rightPod = 848, 936, 1021, 1040
+	centre, firstVPC, secondVPC             = 600, 476, 724
+	podWidth, eniWidth, bridgeWidth, circle = 124, 132, 124, 56
+	endWidth, vpcLeft                       = 322, 358 // of a node; of what is between
 )
 
 func layout(a *path.Answer) *picture {
 	p := &picture{a: a}
+	defer p.captions()
 	turn := len(a.Hops)
 	for i := range a.Hops {
 		if a.Hops[i].Reply {
@@ -82,9 +97,9 @@ func (p *picture) oneNode(forward []path.Hop) {
 		case h.Where.Kind == path.KindNode:
 			p.left.title = h.Where.String()
 		case h.Where.Kind == path.KindPod && i == 0:
-			p.left.pod = h.Where.Name
+			p.left.pod, p.left.host = h.Where.Name, h.Where.Name
 		case h.Where.Kind == path.KindPod:
-			p.right.pod = h.Where.Name
+			p.right.pod, p.right.host = h.Where.Name, h.Where.Name
 		}
 	}
 }
@@ -114,11 +129,14 @@ func endOf(forward, back []path.Hop) ender {
 	e := ender{sites: map[path.Where]bool{}}
 	for _, h := range forward {
 		e.sites[h.Where] = true
+		if h.Where.Kind == path.KindNode && (h.Before.Src != h.After.Src || h.Before.Dst != h.After.Dst) {
+			e.nat = append(e.nat, h.Result)
+		}
 		switch h.Where.Kind {
 		case path.KindPod:
 			e.pod = h.Where.Name
 		case path.KindNode:
-			e.title = h.Where.String()
+			e.title, e.host = h.Where.String(), "host"
 		}
 	}
 	for _, h := range back {
@@ -126,169 +144,14 @@ func endOf(forward, back []path.Hop) ender {
 			e.pod = h.Where.Name
 		}
 	}
+	if e.pod != "" {
+		e.host = e.pod
+	}
 	return e
 }
 
-// boxes draws the ends and what is between.
-func (p *picture) boxes(b *strings.Builder) {
-	if p.same {
-		fmt.Fprintf(b, "<rect class=\"b\" x=\"24\" y=\"%d\" width=\"1152\" height=\"%d\" rx=\"10\"/>\n", top, bottom-top)
-		return
-	}
-	fmt.Fprintf(b, "<rect class=\"b\" x=\"24\" y=\"%d\" width=\"276\" height=\"%d\" rx=\"10\"/>\n", top, bottom-top)
-	fmt.Fprintf(b, "<rect class=\"b\" x=\"900\" y=\"%d\" width=\"276\" height=\"%d\" rx=\"10\"/>\n", top, bottom-top)
-	switch len(p.routers) {
-	case 2:
-		for i, x := range []int{324, 612} {
-			fmt.Fprintf(b, "<rect class=\"v\" x=\"%d\" y=\"%d\" width=\"264\" height=\"%d\" rx=\"10\"/>\n", x, top, bottom-top)
-			middle(b, x+132, top+28, "d", clip(p.routers[i], 26))
-			fmt.Fprintf(b, "<circle class=\"n\" cx=\"%d\" cy=\"255\" r=\"72\"/>\n", x+132)
-		}
-		fmt.Fprintf(b, "<rect class=\"n\" x=\"540\" y=\"186\" width=\"120\" height=\"138\" rx=\"10\"/>\n")
-	default:
-		fmt.Fprintf(b, "<rect class=\"v\" x=\"324\" y=\"%d\" width=\"552\" height=\"%d\" rx=\"10\"/>\n", top, bottom-top)
-		if len(p.routers) == 1 {
-			middle(b, 600, top+28, "d", clip(p.routers[0], 56))
-			fmt.Fprintf(b, "<circle class=\"n\" cx=\"600\" cy=\"255\" r=\"72\"/>\n")
-		}
-	}
-}
-
-// labels come last, so that no line crosses them.
-func (p *picture) labels(b *strings.Builder) {
-	text(b, 40, top+28, "", clip(first(p.left.title, p.left.pod, p.a.Probe.From), 28))
-	if p.same {
-		middle(b, 600, 261, "d", "the node's own tables")
-	} else {
-		text(b, 916, top+28, "", clip(first(p.right.title, p.right.pod, p.a.Probe.To), 28))
-	}
-	if p.left.pod != "" {
-		pod(b, 40, p.left.pod)
-	}
-	if p.right.pod != "" {
-		pod(b, 1050, p.right.pod)
-	}
-	if p.bridge != "" {
-		x := 600
-		if len(p.routers) < 2 {
-			x = 780
-		}
-		middle(b, x, 261, "", clip(p.bridge, 13))
-	}
-	if len(p.routers) == 2 {
-		middle(b, 456, 261, "d", "router")
-		middle(b, 744, 261, "d", "router")
-	} else if len(p.routers) == 1 {
-		middle(b, 600, 261, "d", "router")
-	}
-}
-
-func pod(b *strings.Builder, x int, name string) {
-	fmt.Fprintf(b, "<rect class=\"n\" x=\"%d\" y=\"170\" width=\"110\" height=\"170\" rx=\"8\"/>\n", x)
-	middle(b, x+55, 261, "", clip(name, 12))
-}
-
-func first(all ...string) string {
-	for _, s := range all {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
-// point is a place on a way.
-type point struct {
-	x, y int
-	hop  int // of the answer
-}
-
-// ways draws both ways with their octagons, and gives the rows of those.
-func (p *picture) ways(b *strings.Builder, all []row) []int {
-	var points []point
-	for i := range p.a.Hops {
-		if x, y, ok := p.at(i); ok {
-			points = append(points, point{x, y, i})
-		}
-	}
-	var marks []int
-	var stops []string
-	broken := false
-	for i, q := range points {
-		if i > 0 {
-			prev := points[i-1]
-			class := "o"
-			if p.a.Hops[q.hop].Reply {
-				class = "r"
-			}
-			if broken {
-				class = "x"
-			}
-			if prev.x != q.x || prev.y != q.y {
-				fmt.Fprintf(b, "<path class=\"%s\" d=\"M%d %dL%d %d\"/>\n", class, prev.x, prev.y, q.x, q.y)
-			}
-		}
-		if v := p.a.Hops[q.hop].Verdict; v != path.Pass {
-			broken = broken || v == path.Drop
-			number := numberOf(all, q.hop)
-			var mark strings.Builder
-			octagon(&mark, q.x, q.y, number, v == path.Blind)
-			stops = append(stops, mark.String())
-			if !slices.Contains(marks, number) && number > 0 {
-				marks = append(marks, number)
-			}
-		}
-	}
-	p.gates(b)
-	for _, s := range stops {
-		b.WriteString(s)
-	}
-	return marks
-}
-
-// gates draws the ENIs that the ways pass, each where its lane is.
-func (p *picture) gates(b *strings.Builder) {
-	type gate struct {
-		right bool
-		name  string
-	}
-	lanes := map[gate][]int{}
-	var order []gate
-	for i := range p.a.Hops {
-		h := &p.a.Hops[i]
-		if h.Where.Kind != path.KindENI {
-			continue
-		}
-		x, y, _ := p.at(i)
-		g := gate{x > 600, h.Where.Name}
-		if lanes[g] == nil {
-			order = append(order, g)
-		}
-		if !slices.Contains(lanes[g], y) {
-			lanes[g] = append(lanes[g], y)
-		}
-	}
-	for _, g := range order {
-		lo, hi := slices.Min(lanes[g]), slices.Max(lanes[g])
-		x := 176
-		if g.right {
-			x = 912
-		}
-		fmt.Fprintf(b, "<rect class=\"n\" x=\"%d\" y=\"%d\" width=\"112\" height=\"%d\" rx=\"6\" fill-opacity=\"0.85\"/>\n", x, lo-24, hi-lo+48)
-		middle(b, x+56, (lo+hi)/2+labelShift(lo, hi), "", clip(g.name, 13))
-	}
-}
-
-// labelShift keeps a name off the one lane that its box is on.
-func labelShift(lo, hi int) int {
-	if lo == hi {
-		return 42
-	}
-	return 6
-}
-
 // at is where a hop is drawn.
-func (p *picture) at(i int) (x, y int, ok bool) {
+func (p *picture) at(i int) (x, y int) {
 	h := &p.a.Hops[i]
 	y = laneOut
 	if h.Reply {
@@ -297,40 +160,59 @@ func (p *picture) at(i int) (x, y int, ok bool) {
 	if p.same {
 		switch {
 		case h.Where.Kind != path.KindPod:
-			return 600, y, true
+			return centre, y
 		case h.Where.Name == p.left.pod:
-			return 120, y, true
+			return leftPod, y
 		}
-		return 1080, y, true
+		return rightPod, y
 	}
 	right := p.onRight(i)
-	side := func(l, r int) (int, int, bool) {
+	side := func(l, r int) (int, int) {
 		if right {
-			return r, y, true
+			return r, y
 		}
-		return l, y, true
+		return l, y
 	}
 	switch h.Where.Kind {
 	case path.KindPod:
-		return side(120, 1080)
+		return side(leftPod, rightPod)
 	case path.KindNode:
-		return side(163, 1037)
+		if right && p.right.pod == "" || !right && p.left.pod == "" {
+			return side(leftPod, rightPod) // the node is the end itself
+		}
+		return side(leftNode, rightNode)
 	case path.KindENI:
-		return side(232, 968)
+		return side(leftENI, rightENI)
 	case path.KindACL:
-		return side(312, 888)
+		return side(leftACL, rightACL)
 	case path.KindTable:
 		if len(p.routers) < 2 {
-			return 600, y, true
+			return p.routerAt(0), y
 		}
-		return side(456, 744)
+		return side(firstVPC, secondVPC)
 	case path.KindPeering, path.KindTransit, path.KindNAT, path.KindGateway:
-		if len(p.routers) < 2 {
-			return 780, y, true
-		}
-		return 600, y, true
+		return p.bridgeAt(), y
 	}
-	return 1037, y, true
+	return rightPod, y
+}
+
+// routerAt is where the circle of a VPC stands.
+func (p *picture) routerAt(i int) int {
+	switch {
+	case len(p.routers) == 2:
+		return []int{firstVPC, secondVPC}[i]
+	case p.bridge != "":
+		return firstVPC
+	}
+	return centre
+}
+
+// bridgeAt is where what joins two VPCs stands, or what leads out of one.
+func (p *picture) bridgeAt() int {
+	if len(p.routers) == 2 {
+		return centre
+	}
+	return secondVPC
 }
 
 // onRight: is the hop at the far end? A place of the left end is left; within
@@ -367,3 +249,34 @@ func (p *picture) leftSite() string {
 
 // beforeTurn is for a node that is both ends: its first half is the sender's.
 func (p *picture) beforeTurn(i int) bool { return p.a.Hops[i].Reply }
+
+// captions are the addresses of the packet and of its reply, as they leave the
+// node that they come from: what flow logs and groups know them by.
+func (p *picture) captions() {
+	for i := range p.a.Hops {
+		h := &p.a.Hops[i]
+		if k := h.Where.Kind; !p.same && (k == path.KindPod || k == path.KindNode) {
+			continue
+		}
+		switch {
+		case h.Reply && p.back == "":
+			p.back = ends(h.Before)
+		case !h.Reply && p.out == "":
+			p.out = ends(h.Before)
+		}
+	}
+}
+
+// ends are a packet's addresses, with the ports that are decided.
+func ends(k path.Packet) string {
+	end := func(a netip.Addr, p path.Ports) string {
+		switch {
+		case !a.IsValid():
+			return "?"
+		case p.Lo != p.Hi || p.Lo == 0:
+			return a.String()
+		}
+		return netip.AddrPortFrom(a, p.Lo).String()
+	}
+	return end(k.Src, k.SrcPort) + " → " + end(k.Dst, k.DstPort)
+}

@@ -16,11 +16,13 @@ type pair struct {
 type side struct {
 	decided []string
 	result  string
+	hops    []int
 }
 
 // paired joins the two ways of a flow that is delivered by the same places. A
 // route table that only one way asks says "local" on the other.
-func paired(a *path.Answer) ([]pair, bool) {
+func paired(r *Report) ([]pair, bool) {
+	a := r.Answer
 	if a.Verdict != path.Arrived || !a.SameENIs {
 		return nil, false
 	}
@@ -31,7 +33,7 @@ func paired(a *path.Answer) ([]pair, bool) {
 		if h.Reply {
 			list = &back
 		}
-		add(list, h)
+		add(list, h, i)
 	}
 	slices.Reverse(back)
 	for i, b := range back {
@@ -55,9 +57,9 @@ func paired(a *path.Answer) ([]pair, bool) {
 	}
 	for i := range there {
 		p := &there[i]
-		empty := side{[]string{"-"}, "-"}
+		empty := side{decided: []string{"-"}, result: "-"}
 		if p.where.Kind == path.KindTable {
-			empty = side{[]string{"local"}, "ok"}
+			empty = side{decided: []string{"local"}, result: "ok"}
 		}
 		if p.out.decided == nil {
 			p.out = empty
@@ -77,7 +79,7 @@ func find(list []pair, w path.Where) int {
 }
 
 // add puts a hop to its place; of several at one place the last says what came.
-func add(list *[]pair, h *path.Hop) {
+func add(list *[]pair, h *path.Hop, number int) {
 	i := find(*list, h.Where)
 	if i < 0 {
 		*list = append(*list, pair{where: h.Where})
@@ -93,6 +95,7 @@ func add(list *[]pair, h *path.Hop) {
 			decided += " (" + h.Result + ")"
 		}
 	}
+	s.hops = append(s.hops, number)
 	s.decided = append(s.decided, strings.TrimSuffix(decided, " active"))
 	if r := short(h); r != "" || s.result == "" {
 		s.result = r
@@ -125,7 +128,7 @@ func short(h *path.Hop) string {
 	return "ok"
 }
 
-func (s Style) pairs(b *strings.Builder, pairs []pair) {
+func (s Style) pairs(b *strings.Builder, r *Report, pairs []pair) {
 	var lines []line
 	for i, p := range pairs {
 		out, back := strings.Join(p.out.decided, "; "), strings.Join(p.back.decided, "; ")
@@ -137,6 +140,11 @@ func (s Style) pairs(b *strings.Builder, pairs []pair) {
 				p.out.result = arrives(pairs)
 			} else if i > 0 {
 				p.back.result = pairs[0].back.result
+			}
+		}
+		for _, side := range []*side{&p.out, &p.back} {
+			if side.result != "-" && !r.seen(side.hops...) {
+				side.result = "~" + side.result
 			}
 		}
 		lines = append(lines, line{p.where.String(), decided, []string{p.out.result, p.back.result}, path.Pass})

@@ -3,8 +3,10 @@ package render
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
+	"github.com/fairway-cni/fairway/internal/core/path/sighting"
 )
 
 // Style is how text is written.
@@ -17,6 +19,7 @@ type Style struct {
 const (
 	whereWidth   = 13
 	decidedWidth = 57
+	resultWidth  = 10
 	numberWidth  = 4
 	leastDecided = 24
 )
@@ -26,16 +29,90 @@ const (
 func Text(r Report, s Style) string {
 	var b strings.Builder
 	all := rows(r.Answer)
-	for i, l := range foldIf(sentence(r.Answer, all)+"   (predicted)", s.Width) {
-		b.WriteString(strings.Repeat("  ", min(i, 1)) + s.paint(l, r.Answer.Verdict) + "\n")
+	first, verdict := sentence(r.Answer, all), r.Answer.Verdict
+	asPredicted := r.Live == nil || r.Live.Differs == nil
+	if !asPredicted {
+		first, verdict = "DIFFERS  "+r.differs(all), path.Unsure
 	}
-	if pairs, ok := paired(r.Answer); ok {
-		s.pairs(&b, pairs)
+	for i, l := range foldIf(first+r.how(), s.Width) {
+		b.WriteString(strings.Repeat("  ", min(i, 1)) + s.paint(l, verdict) + "\n")
+	}
+	if !asPredicted {
+		fmt.Fprintf(&b, "predicted: %s\n", sentence(r.Answer, all))
+	}
+	if pairs, ok := paired(&r); ok && asPredicted {
+		s.pairs(&b, &r, pairs)
 	} else {
-		s.rows(&b, all)
+		s.rows(&b, &r, all)
 	}
 	s.footer(&b, r, all)
 	return b.String()
+}
+
+// how is where the verdict is from.
+func (r *Report) how() string {
+	if r.Live == nil {
+		return "   (predicted)"
+	}
+	rtt := ""
+	if r.Answer.Verdict == path.Arrived && r.Live.Differs == nil && r.Live.Answered == sighting.Yes {
+		rtt = ", RTT " + brief(r.Live.RTT)
+	}
+	seen := len(r.Live.Seen)
+	hops := "hops"
+	if seen == 1 {
+		hops = "hop"
+	}
+	return fmt.Sprintf("%s   (%d %s seen, %d ~ from config)", rtt, seen, hops, len(r.Answer.Hops)-seen)
+}
+
+// brief is a time in three digits or so.
+func brief(d time.Duration) string {
+	switch {
+	case d < 10*time.Millisecond:
+		return d.Round(10 * time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(100 * time.Millisecond).String()
+}
+
+// live says what became of the packet that was sent, and where that is not what was
+// predicted.
+func (r *Report) live() string {
+	l := r.Live
+	text := "no answer in " + brief(l.Waited)
+	switch l.Answered {
+	case sighting.Yes, sighting.Refused:
+		text = fmt.Sprintf("%s after %s", l.Answered, brief(l.RTT))
+	case sighting.Failed:
+		text = "not sent: " + l.Error
+	}
+	for _, s := range l.Sightings {
+		// What is answered has been copied to others too, who have no use for it.
+		if l.Answered != sighting.Yes && s.Event == sighting.Dropped && s.Way != sighting.Error {
+			text += fmt.Sprintf("; the kernel of %s dropped the %s: %s", s.At, s.Way, s.Reason)
+			if s.Device != "" {
+				text += " at " + s.Device
+			}
+			break
+		}
+	}
+	return text
+}
+
+func (r *Report) differs(all []row) string {
+	d := r.Live.Differs
+	text := d.Words
+	if n := numberOf(all, d.Hop); n > 0 {
+		text = fmt.Sprintf("hop %d %s: %s", n, r.Answer.Hops[d.Hop].Where, d.Words)
+	} else if d.Hop < len(r.Answer.Hops) {
+		text = r.Answer.Hops[d.Hop].Where.String() + ": " + d.Words
+	}
+	if r.Answer.Outcomes > 1 {
+		text += fmt.Sprintf(" (%d ways are left to chance)", r.Answer.Outcomes)
+	}
+	return text
 }
 
 func (s Style) paint(text string, v path.Verdict) string {
@@ -46,7 +123,7 @@ func (s Style) paint(text string, v path.Verdict) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-func (s Style) rows(b *strings.Builder, all []row) {
+func (s Style) rows(b *strings.Builder, report *Report, all []row) {
 	lines := make([]line, 0, len(all))
 	for _, r := range all {
 		result := r.result
@@ -55,6 +132,9 @@ func (s Style) rows(b *strings.Builder, all []row) {
 			result = "DROP " + string(r.code)
 		case path.Blind:
 			result = "? " + string(r.code)
+		}
+		if !report.seen(r.hops...) {
+			result = "~" + result
 		}
 		lines = append(lines, line{r.where.String(), r.decided, []string{result}, r.verdict})
 	}
@@ -79,16 +159,20 @@ type table struct {
 	s              Style
 	title          string
 	where, decided int
+	result         int // columns of all results but the last
 	columns        []string
 }
 
 func (s Style) table(columns []string, title string, lines []line) table {
-	t := table{s: s, title: title, where: whereWidth, decided: decidedWidth, columns: columns}
+	t := table{s: s, title: title, where: whereWidth, decided: decidedWidth, result: resultWidth, columns: columns}
 	results := 0
 	for _, l := range lines {
 		t.where = max(t.where, len(l.where)+2)
 		t.decided = max(t.decided, len(l.decided)+2)
 		results = max(results, len(strings.Join(l.results, "          ")))
+		for _, r := range l.results[:len(l.results)-1] {
+			t.result = max(t.result, len(r)+1)
+		}
 	}
 	if s.Width > 0 {
 		room := s.Width - numberWidth - t.where - max(results, len(columns)*10)
@@ -98,15 +182,15 @@ func (s Style) table(columns []string, title string, lines []line) table {
 }
 
 func (t table) head(b *strings.Builder) {
-	fmt.Fprintf(b, " #  %-*s%-*s%s\n", t.where, "WHERE", t.decided, t.title, columns(t.columns))
+	fmt.Fprintf(b, " #  %-*s%-*s%s\n", t.where, "WHERE", t.decided, t.title, t.results(t.columns))
 }
 
-// columns sets all but the last in ten columns.
-func columns(results []string) string {
+// results sets all but the last in columns of one width.
+func (t table) results(results []string) string {
 	var b strings.Builder
 	for i, r := range results {
 		if i+1 < len(results) {
-			fmt.Fprintf(&b, "%-10s", r)
+			fmt.Fprintf(&b, "%-*s", t.result, r)
 		} else {
 			b.WriteString(r)
 		}
@@ -116,7 +200,7 @@ func columns(results []string) string {
 
 func (t table) line(b *strings.Builder, number int, l line) {
 	parts := fold(l.decided, t.decided-2)
-	text := fmt.Sprintf("%2d  %-*s%-*s%s", number, t.where, l.where, t.decided, parts[0], t.s.paint(columns(l.results), l.verdict))
+	text := fmt.Sprintf("%2d  %-*s%-*s%s", number, t.where, l.where, t.decided, parts[0], t.s.paint(t.results(l.results), l.verdict))
 	b.WriteString(strings.TrimRight(text, " ") + "\n")
 	for _, p := range parts[1:] {
 		fmt.Fprintf(b, "%*s%s\n", numberWidth+t.where, "", p)
@@ -155,6 +239,9 @@ func (s Style) footer(b *strings.Builder, r Report, all []row) {
 			}
 			fmt.Fprintf(b, "%-7s%s\n", word, l)
 		}
+	}
+	if r.Live != nil {
+		say("LIVE", r.live())
 	}
 	if d.Cause != "" {
 		say("CAUSE", d.Cause)

@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/internal/core/path/example"
 	"github.com/fairway-cni/fairway/internal/core/path/render"
+	"github.com/fairway-cni/fairway/internal/core/path/sighting"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew; read the difference before you commit it")
@@ -103,5 +105,24 @@ func TestColour(t *testing.T) {
 	without := strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[0m", "").Replace(coloured)
 	if coloured == plain || without != plain {
 		t.Error("colour changes more than colours")
+	}
+}
+
+// TestTextLive: what was seen has no ~, and what went otherwise comes first.
+func TestTextLive(t *testing.T) {
+	r := report(t, "healthy", "", "")
+	r.Live = &sighting.Live{Trip: sighting.Trip{Answered: sighting.Yes, RTT: 11 * time.Millisecond}, Seen: []int{0, 1, 16, 17}}
+	golden(t, "live.txt", render.Text(r, render.Style{}))
+	r.Live = &sighting.Live{
+		Trip: sighting.Trip{Answered: sighting.Silence, Waited: 3010 * time.Millisecond, Sightings: []sighting.Sighting{{
+			At: r.Answer.Hops[1].Where, Event: sighting.Dropped, Way: sighting.Packet, Device: "fwy1", Reason: "NETFILTER_DROP"}}},
+		Seen: []int{0}, Differs: &sighting.Differs{Hop: 1, Words: "predicted out ens6; the kernel dropped it: NETFILTER_DROP at fwy1"},
+	}
+	golden(t, "live-differs.txt", render.Text(r, render.Style{}))
+	r = report(t, "seed003", "", "")
+	r.Live = &sighting.Live{Trip: sighting.Trip{Answered: sighting.Failed, Error: "network is unreachable"}, Seen: []int{},
+		Differs: &sighting.Differs{Hop: len(r.Answer.Hops), Words: "predicted an answer; none came"}}
+	if text := render.Text(r, render.Style{}); !strings.HasPrefix(text, "DIFFERS  predicted an answer; none came   (0 hops seen") || !strings.Contains(text, "LIVE   not sent: network is unreachable") {
+		t.Error(text)
 	}
 }
