@@ -44,7 +44,7 @@ func eniConfig(spec string) string {
 var malformedObjects = []malformed{
 	{what: "no options", object: nodeConfig("{priority: 1}"), says: []string{"spec.options", "Required"}},
 	{what: "empty options", object: nodeConfig("{options: {}}"), says: []string{"spec.options"}},
-	{what: "an option with dashes", object: nodeConfig("{options: {--warm-ip-target: '5'}}"), says: []string{"spec.options", "without dashes"}},
+	{what: "an option with dashes", object: nodeConfig("{options: {--warm-ip-target: '5'}}"), says: []string{"spec.options", "--warm-ip-target"}},
 	{what: "an option that is the node's", object: nodeConfig("{options: {socket: /tmp/x}}"), says: []string{"spec.options", "socket", "belongs to the node"}},
 	{what: "a number for an option", object: nodeConfig("{options: {warm-ip-target: 5}}"), says: []string{"spec.options.warm-ip-target", "string"}},
 	{what: "a value without end", object: nodeConfig("{options: {warm-ip-target: '" + strings.Repeat("1", 5000) + "'}}"), says: []string{"spec.options.warm-ip-target", "4096"}},
