@@ -38,7 +38,7 @@ func inPod(lookup func(string) (string, bool)) string {
 // what must be the same for as long as the process lives. The definition of the kind
 // refuses them, too.
 var ofTheNode = []string{"node-name", "kubeconfig", "cluster-endpoint", "socket", "admin-socket", "cri-socket", "state-dir", "spool-dir",
-	"cni-conf-dir", "cni-bin-dir", "eni-config-file", "log-level", "log-file", "plugin-log-file", "max-pods", fileFlag}
+	"cni-conf-dir", "cni-bin-dir", "sysctl-dir", "eni-config-file", "log-level", "log-file", "plugin-log-file", "max-pods", fileFlag}
 
 // nodeConfigSource is how a value of a NodeConfig is called in errors.
 const nodeConfigSource = "spec.options."

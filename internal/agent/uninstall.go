@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/fairway-cni/fairway/internal/core/node"
+	"github.com/fairway-cni/fairway/internal/edge/cniapi"
 	"github.com/fairway-cni/fairway/internal/edge/kernel"
 	"github.com/fairway-cni/fairway/internal/edge/store"
 )
@@ -68,12 +69,14 @@ func uninstall(cfg Config, k *kernel.Kernel, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("clear the kernel: %w", err)
 	}
+	dir := filepath.Dir(cfg.StateDir)
 	err = remove([]string{
 		filepath.Join(cfg.CNIBinDir, PluginName), cfg.Socket, cfg.Admin, strings.TrimPrefix(cfg.Introspection, "unix:"),
-		cfg.SpoolDir, filepath.Join(filepath.Dir(cfg.StateDir), routesCache), cfg.StateDir,
+		cniapi.ReadyPath(cfg.Socket), cfg.SpoolDir, filepath.Join(dir, routesCache), filepath.Join(dir, clusterFile),
+		filepath.Join(dir, optionsFile), cfg.StateDir,
 	}, w)
 	// Their directory goes where it is empty and nothing is mounted on it.
-	_ = os.Remove(filepath.Dir(cfg.StateDir))
+	_ = os.Remove(dir)
 	return err
 }
 

@@ -17,7 +17,8 @@ const readyFile = "ready"
 // bootID is another text after each boot (proc(5)).
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-func readyPath(socket string) string { return path.Join(path.Dir(socket), readyFile) }
+// ReadyPath is where the mark is of the agent that listens at socket.
+func ReadyPath(socket string) string { return path.Join(path.Dir(socket), readyFile) }
 
 // MarkReady says that the agent of this socket has served in this boot.
 func MarkReady(socket string) error {
@@ -25,7 +26,7 @@ func MarkReady(socket string) error {
 	if err != nil {
 		return err
 	}
-	file := readyPath(socket)
+	file := ReadyPath(socket)
 	if err := os.WriteFile(file+".new", boot, 0o600); err != nil {
 		return err
 	}
@@ -38,6 +39,6 @@ func WasReady(socket string) bool {
 	if err != nil {
 		return false
 	}
-	mark, err := os.ReadFile(readyPath(socket))
+	mark, err := os.ReadFile(ReadyPath(socket))
 	return err == nil && string(mark) == string(boot)
 }

@@ -17,7 +17,7 @@ func TestReady(t *testing.T) {
 	if !WasReady(socket) {
 		t.Error("not ready after it was said")
 	}
-	if err := os.WriteFile(readyPath(socket), []byte("11111111-2222-3333-4444-555555555555\n"), 0o600); err != nil {
+	if err := os.WriteFile(ReadyPath(socket), []byte("11111111-2222-3333-4444-555555555555\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if WasReady(socket) {

@@ -41,6 +41,17 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{/* What a container that reads the options has of variables. */}}
+{{- define "fairway.env" -}}
+env:
+# Which node it is on, for what it asks of the API server.
+- name: MY_NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- with .Values.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* What a container of ours may do on its node, and what it has of it. */}}
 {{- define "fairway.onNode" -}}
 securityContext:
