@@ -155,6 +155,7 @@ func testKubeProxy(t *testing.T, mode proxyMode) {
 	if !strings.Contains(before[0], list[0].clusterIP.String()) {
 		t.Fatalf("kube-proxy's rules do not name a service:\n%s", before[0])
 	}
+	explained(t, nodes, pods, list)
 	for _, n := range nodes {
 		n.killAgent()
 		allGoOn(t, "without the agent", flows)

@@ -50,7 +50,7 @@ func (v *visit) nftRule(c *baseChain, chain *nftChain, r *nftRule, depth int) (o
 		case nftSetMark:
 			v.nftSetMark(s)
 		case nftSNAT, nftDNAT, nftMasquerade:
-			return v.nftTranslate(s, "nft "+c.table.name+" "+chain.name+": "+s.natText())
+			return v.nftTranslate(s, "nft "+c.table.name+" "+chain.name+": ")
 		case nftOther:
 			v.w.blindAt(v, "not modelled: "+quote(), v.diverts(c))
 			return 0, "", false
@@ -94,10 +94,16 @@ func (v *visit) nftSetMark(s *nftStmt) {
 	}
 }
 
+// nftTranslate carries out a translation; quote begins what is said of it.
 func (v *visit) nftTranslate(s *nftStmt, quote string) (outcome, string, bool) {
 	if v.ct == nil {
 		return accepted, "", true
 	}
+	if s.inline != nil {
+		to, _ := s.inline.find([]string{strconv.Itoa(v.w.choose(s.random))})
+		s = &nftStmt{op: s.op, expr: []string{strings.ReplaceAll(to, " . ", ":")}}
+	}
+	quote += s.natText()
 	random := slices.Contains(s.expr, "fully-random") || slices.Contains(s.expr, "random")
 	if s.op == nftMasquerade {
 		v.masquerade(quote, random)

@@ -13,11 +13,11 @@ type nftStmt struct {
 	not    bool
 	want   []string // match: any of these
 	set    string   // match, vmap: a named set or map
-	inline *nftSet  // match, vmap: one in place
+	inline *nftSet  // match, vmap: one in place; dnat: by number, whom to choose from
 	word   string   // verdict: accept, drop, return ...; jump, goto: the chain
 	expr   []string // set mark: the expression; nat: the address and port
 	ctMark bool     // set mark: the connection's
-	random int      // numgen: how many
+	random int      // numgen, and dnat by one: how many
 	text   string   // other: what is not modelled
 }
 
@@ -119,7 +119,7 @@ func parseNftStmt(w []string) (s nftStmt, rest []string, ok bool) {
 	case "snat", "dnat":
 		return parseNftNAT(w)
 	case "numgen":
-		return parseNumgen(w)
+		return parseNumgen(w, "vmap")
 	}
 	if s, rest, ok := parseSetMark(w); ok {
 		return s, rest, true
@@ -127,7 +127,9 @@ func parseNftStmt(w []string) (s nftStmt, rest []string, ok bool) {
 	return parseNftMatch(w)
 }
 
-// parseNftNAT reads: snat|dnat [ip] to ADDRESS[:PORT] [flags].
+// parseNftNAT reads: snat|dnat [ip [addr . port]] to ADDRESS[:PORT] [flags], and
+// what kube-proxy writes since 1.36: dnat ip to numgen random mod N map { I : ADDRESS
+// . PORT, ... }.
 func parseNftNAT(w []string) (s nftStmt, rest []string, ok bool) {
 	op := nftSNAT
 	if w[0] == "dnat" {
@@ -136,6 +138,14 @@ func parseNftNAT(w []string) (s nftStmt, rest []string, ok bool) {
 	f := w[1:]
 	if len(f) > 0 && f[0] == "ip" {
 		f = f[1:]
+	}
+	if len(f) > 3 && strings.Join(f[:3], " ") == "addr . port" {
+		f = f[3:]
+	}
+	if op == nftDNAT && len(f) > 1 && f[0] == "to" && f[1] == "numgen" {
+		s, rest, ok = parseNumgen(f[1:], "map")
+		s.op = op
+		return s, rest, ok
 	}
 	if len(f) < 2 || f[0] != "to" {
 		return s, nil, false
@@ -148,8 +158,9 @@ func parseNftNAT(w []string) (s nftStmt, rest []string, ok bool) {
 	return nftStmt{op: op, expr: f[1:]}, nil, true
 }
 
-// parseNumgen reads: numgen random|inc mod N [offset 0] vmap { I : VERDICT, ... }.
-func parseNumgen(w []string) (s nftStmt, rest []string, ok bool) {
+// parseNumgen reads: numgen random|inc mod N [offset 0] vmap { I : VERDICT, ... }, or a
+// map by another kind's name.
+func parseNumgen(w []string, kind string) (s nftStmt, rest []string, ok bool) {
 	if len(w) < 7 || w[2] != "mod" {
 		return s, nil, false
 	}
@@ -158,7 +169,7 @@ func parseNumgen(w []string) (s nftStmt, rest []string, ok bool) {
 	if len(f) > 2 && f[0] == "offset" && f[1] == "0" {
 		f = f[2:]
 	}
-	if err != nil || n < 1 || f[0] != "vmap" {
+	if err != nil || n < 1 || f[0] != kind {
 		return s, nil, false
 	}
 	set, _, rest, ok := parseNftSet(f[1:])

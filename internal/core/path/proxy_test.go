@@ -66,6 +66,27 @@ table ip kube-proxy {
 	}
 }`
 
+// TestProxyMap: since 1.36 kube-proxy chooses by a map of addresses, not of chains.
+func TestProxyMap(t *testing.T) {
+	w := serviceWorld(t)
+	for _, form := range []string{"dnat ip to", "dnat ip addr . port to"} {
+		text := strings.ReplaceAll(proxyNft, "numgen random mod 2 vmap { 0 : goto endpoint-1, 1 : goto endpoint-2 }",
+			"meta l4proto tcp "+form+" numgen random mod 2 map { 0 : 10.0.1.5 . 8080, 1 : 10.0.1.15 . 8080 }")
+		rules, err := path.ParseRuleset(strings.Split(text, "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Nodes[0].Host.Nftables, w.Nodes[0].Host.Iptables = path.Known(rules), path.Known(path.Iptables{})
+		a := ask(t, w, path.Probe{From: "default/web-1", To: "svc/web"})
+		if len(a.Ways) != 2 || a.Ways[1].To != "10.0.1.15:8080" || a.Verdict == path.Unsure || len(a.Service.Notes) > 0 {
+			t.Errorf("%s: %s, ways %+v, notes %q", form, a.Verdict, a.Ways, a.Service.Notes)
+		}
+		if h := a.Hops[1].Matched; h != "nft kube-proxy service-web: dnat to 10.0.1.5:8080" && h != "nft kube-proxy service-web: dnat to 10.0.1.15:8080" {
+			t.Errorf("%s: %q", form, h)
+		}
+	}
+}
+
 // TestProxyInBothModes: kube-proxy's two modes lead to the same, in their own
 // words.
 func TestProxyInBothModes(t *testing.T) {

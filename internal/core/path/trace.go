@@ -143,7 +143,7 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 	var worst *Answer
 	var script []int
 	outcomes, failing := 0, 0
-	ways := ways{t: t}
+	var all []*Answer
 	for outcomes < maxOutcomes {
 		outcomes++
 		w := &walk{t: t, script: script, tracked: map[eniFlow]bool{}, seen: map[visited]bool{}, said: map[string]bool{}}
@@ -158,7 +158,7 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 		if w.ans.Verdict != Arrived {
 			failing++
 		}
-		ways.add(w.ans)
+		all = append(all, w.ans)
 		if worst == nil || rank(w.ans.Verdict) > rank(worst.Verdict) {
 			worst = w.ans
 		}
@@ -167,11 +167,12 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 		}
 	}
 	worst.Outcomes, worst.Failing, worst.More = outcomes, failing, script != nil
-	if outcomes > 1 || to[0].service != nil {
+	if service := to[0].service; outcomes > 1 || service != nil {
+		ways := t.waysOf(all)
 		worst.Ways = ways.list()
-	}
-	if to[0].service != nil {
-		worst.Service = ways.service(to[0], worst)
+		if service != nil {
+			worst.Service = ways.service(to[0], worst)
+		}
 	}
 	if worst.MTU == noMTU {
 		worst.MTU = 0 // the packet crossed nothing

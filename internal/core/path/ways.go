@@ -28,10 +28,20 @@ type AskedService struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// ways collects outcomes.
+// ways is outcomes by where they end.
 type ways struct {
 	t    *Tracer
 	ends []wayEnd
+}
+
+// waysOf looks at outcomes. It costs more than a trace does, whose usual answer has
+// one way and nobody who asks.
+func (t *Tracer) waysOf(all []*Answer) *ways {
+	s := &ways{t: t}
+	for _, a := range all {
+		s.add(a)
+	}
+	return s
 }
 
 // wayEnd is one outcome's end.
