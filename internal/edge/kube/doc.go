@@ -1,8 +1,9 @@
-// Package kube is the agent's way to the Kubernetes API.
+// Package kube is the agent's way to the Kubernetes API, and that of fairway path.
 //
 //	watched    this Node, the pods bound to it, ENIConfigs, NodeConfigs
 //	written    the Node's start-up taint, ENINode, NodeConfig's status, events, and
 //	           the annotation of pods
+//	listed     once, for fairway path: Services, EndpointSlices, pods ([List])
 //
 // What is watched is held as core types, with the few fields that the agent reads:
 // an object is decoded into a type that has no others, and the rest is never kept. So
