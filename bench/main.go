@@ -124,7 +124,8 @@ var benches = []bench{{
 	name: "pods", what: "300 pods at once in a real Kubernetes, beside ptp and host-local; after make kubernetes; takes a quarter of an hour",
 	packages: pods.Packages,
 	run: func(ctx context.Context, p place) (result.Report, error) {
-		f, err := pods.Run(ctx, pods.Env{BinDir: p.bin, Programs: filepath.Join(p.root, "bin", "kubernetes"), Progress: os.Stderr}, os.Stdout)
+		f, err := pods.Run(ctx, pods.Env{BinDir: p.bin, Programs: filepath.Join(p.root, "bin", "kubernetes"),
+			Deploy: filepath.Join(p.root, "deploy"), Progress: os.Stderr}, os.Stdout)
 		if err != nil {
 			return result.Report{}, err
 		}

@@ -17,8 +17,9 @@
 // processors did is measured, too.
 //
 // The pool starts cold: the agents have been ready for seconds, with their default
-// targets, and each node needs a hundred addresses. The instance type has room for
-// them without prefixes, so that further ENIs have to be made while pods wait.
+// targets, and each node needs a hundred addresses. They are members of the cluster
+// and see which pods come. The instance type has room for these without prefixes, so
+// that further ENIs have to be made while pods wait.
 //
 // A sandbox is counted when containerd is asked for it. A pod that needs a second
 // one was refused by the network, or was not done when the kubelet lost patience.
@@ -38,6 +39,7 @@ import (
 type Env struct {
 	BinDir   string // has the programs of Packages
 	Programs string // directory of those of Kubernetes, as `make kubernetes` makes it
+	Deploy   string // the source tree's, with the agent's rights
 	Progress io.Writer
 }
 

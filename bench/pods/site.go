@@ -22,8 +22,9 @@ const (
 	startTime = 3 * time.Minute
 )
 
-// describe is a world of three nodes, with Fairway's agent or without one.
-func describe(n Network, round int) *world.World {
+// describe is a world of three nodes, with Fairway's agent or without one. The agent
+// has a kubeconfig in the file conf, and waits for it.
+func describe(n Network, round int, conf string) *world.World {
 	w := &world.World{
 		Name: labName, Region: "eu-west-1",
 		EC2: world.EC2{Delay: callDelay, Attach: attachTime, Seed: round + 1},
@@ -33,7 +34,8 @@ func describe(n Network, round int) *world.World {
 	for i := range nodes {
 		in := world.Instance{Name: "node-" + strconv.Itoa(i), Type: nodeType, VPC: "main", Subnet: "a", HopLimit: 2}
 		if n == Fairway {
-			in.Daemons = []world.Daemon{{Name: "agent", Command: []string{"fairway-agent"}, Capabilities: []string{"NET_ADMIN"}}}
+			agent := kubernetes.WhenThere(conf, "fairway-agent", "--node-name="+in.Name, "--kubeconfig="+conf)
+			in.Daemons = []world.Daemon{{Name: "agent", Command: agent, Capabilities: []string{"NET_ADMIN"}}}
 		}
 		w.Instances = append(w.Instances, in)
 	}
@@ -46,14 +48,12 @@ type site struct {
 	lab     *world.Lab
 	cluster *kubernetes.Cluster
 	nodes   []world.InstanceStatus
+	control int    // PID of a process of the control plane
+	shared  string // directory that the nodes see, too
+	conf    string // the agents' kubeconfig, there
 }
 
 func open(ctx context.Context, env Env, n Network, round int) (_ *site, err error) {
-	plain := describe(n, round)
-	w, err := kubernetes.WithControlPlane(plain)
-	if err != nil {
-		return nil, err
-	}
 	s := &site{dir: world.Dir(labName)}
 	if err := clearLeftover(ctx, s.dir); err != nil {
 		return nil, err
@@ -62,17 +62,25 @@ func open(ctx context.Context, env Env, n Network, round int) (_ *site, err erro
 	if err := programs.Check(); err != nil {
 		return nil, fmt.Errorf("%w; make kubernetes builds them", err)
 	}
-	setup := []string{filepath.Join(env.BinDir, "fairway-lab"), "kubernetes-setup"}
-	log := slog.New(slog.NewTextHandler(env.Progress, &slog.HandlerOptions{Level: slog.LevelError}))
-	s.lab, err = world.Start(ctx, world.Config{World: w, Dir: s.dir, Path: []string{env.BinDir}, Log: log, Image: programs.Image(setup)})
-	if err != nil {
-		return nil, err
+	if s.shared, err = os.MkdirTemp("", labName+"-"); err != nil {
+		return nil, fmt.Errorf("make directory for the agents: %w", err)
 	}
 	defer func() {
 		if err != nil {
 			s.close(&err)
 		}
 	}()
+	s.conf = filepath.Join(s.shared, "agent.conf")
+	w, err := kubernetes.WithControlPlane(describe(n, round, s.conf))
+	if err != nil {
+		return nil, err
+	}
+	setup := []string{filepath.Join(env.BinDir, "fairway-lab"), "kubernetes-setup"}
+	log := slog.New(slog.NewTextHandler(env.Progress, &slog.HandlerOptions{Level: slog.LevelError}))
+	s.lab, err = world.Start(ctx, world.Config{World: w, Dir: s.dir, Path: []string{env.BinDir}, Log: log, Image: programs.Image(setup)})
+	if err != nil {
+		return nil, err
+	}
 	start, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	select {
@@ -89,14 +97,16 @@ func open(ctx context.Context, env Env, n Network, round int) (_ *site, err erro
 		return nil, err
 	}
 	for _, in := range status.Instances {
-		if in.Name != kubernetes.ControlPlane {
+		if in.Name == kubernetes.ControlPlane {
+			s.control = in.PID
+		} else {
 			s.nodes = append(s.nodes, in)
 		}
 	}
 	if n == PTP {
-		err = s.installPTP()
+		return s, s.installPTP()
 	}
-	return s, err
+	return s, s.admit(ctx, env.Deploy)
 }
 
 // clearLeftover removes what a bench that was killed has left. One that runs
@@ -139,5 +149,8 @@ func (s *site) close(err *error) {
 	if s.cluster != nil {
 		s.cluster.Close()
 	}
-	*err = errors.Join(*err, s.lab.Close())
+	if s.lab != nil {
+		*err = errors.Join(*err, s.lab.Close())
+	}
+	*err = errors.Join(*err, os.RemoveAll(s.shared))
 }

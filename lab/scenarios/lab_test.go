@@ -205,12 +205,14 @@ func (n *node) killAgent() {
 	}
 }
 
-// readyAgent waits until the agent answers.
+// readyAgent waits until the agent answers. CNI's STATUS would not do: of a node that
+// was ready once it says so without asking.
 func (n *node) readyAgent() {
 	n.t.Helper()
-	eventually(n.t, "agent of "+n.name+" answers STATUS", func() error {
-		if a := n.plugin(call{command: "STATUS"}); a.status != 0 {
-			return errors.New(a.stdout)
+	eventually(n.t, "agent of "+n.name+" answers", func() error {
+		a := n.run(guest.Cmd{Argv: []string{program("fairway"), "status", "-o", "json"}, Env: n.env()})
+		if a.status == 1 { // 2 is an answer: something is wrong
+			return errors.New(a.stderr)
 		}
 		return nil
 	})

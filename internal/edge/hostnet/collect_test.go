@@ -69,17 +69,17 @@ func ground(t *testing.T) {
 	must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "ens5", HardwareAddr: mac, MTU: 1400}, PeerName: "wire"}))
 	up("wire")
 	ens5 := up("ens5")
-	addr(ens5, "10.0.1.4/24")
+	addr(ens5, "10.211.7.4/24")
 	must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lxc1", MTU: 1500, Group: 7}, PeerName: "eth0", PeerNamespace: netlink.NsFd(inPod)}))
 	lxc := up("lxc1")
 	ip := func(s string) *net.IPNet { _, n, err := net.ParseCIDR(s); must(err); return n }
 	for _, r := range []netlink.Route{
-		{Dst: ip("0.0.0.0/0"), Gw: net.ParseIP("10.0.1.1"), LinkIndex: ens5.Attrs().Index},
-		{Dst: ip("10.0.1.9/32"), LinkIndex: lxc.Attrs().Index, Scope: netlink.SCOPE_LINK, Protocol: 87, Table: 100},
+		{Dst: ip("0.0.0.0/0"), Gw: net.ParseIP("10.211.7.1"), LinkIndex: ens5.Attrs().Index},
+		{Dst: ip("10.211.7.9/32"), LinkIndex: lxc.Attrs().Index, Scope: netlink.SCOPE_LINK, Protocol: 87, Table: 100},
 		{Dst: ip("10.9.0.0/16"), Type: unix.RTN_UNREACHABLE, Table: 300, Priority: 5},
-		{Dst: ip("10.8.0.0/16"), MultiPath: []*netlink.NexthopInfo{{LinkIndex: ens5.Attrs().Index, Gw: net.ParseIP("10.0.1.1")},
-			{LinkIndex: ens5.Attrs().Index, Gw: net.ParseIP("10.0.1.2")}}, Table: 300},
-		{Dst: ip("10.7.0.0/16"), Gw: net.ParseIP("10.0.1.1"), LinkIndex: ens5.Attrs().Index, MTU: 1300, Src: net.ParseIP("10.0.1.4"), Table: 300},
+		{Dst: ip("10.8.0.0/16"), MultiPath: []*netlink.NexthopInfo{{LinkIndex: ens5.Attrs().Index, Gw: net.ParseIP("10.211.7.1")},
+			{LinkIndex: ens5.Attrs().Index, Gw: net.ParseIP("10.211.7.2")}}, Table: 300},
+		{Dst: ip("10.7.0.0/16"), Gw: net.ParseIP("10.211.7.1"), LinkIndex: ens5.Attrs().Index, MTU: 1300, Src: net.ParseIP("10.211.7.4"), Table: 300},
 	} {
 		must(netlink.RouteAdd(&r))
 	}
@@ -88,10 +88,10 @@ func ground(t *testing.T) {
 		prio int
 		with func(*netlink.Rule)
 	}{
-		{20, func(r *netlink.Rule) { r.Dst, r.Table = ip("10.0.1.9/32"), 254 }},
+		{20, func(r *netlink.Rule) { r.Dst, r.Table = ip("10.211.7.9/32"), 254 }},
 		{105, func(r *netlink.Rule) { r.Mark, r.Mask, r.Table, r.Protocol = 0x2000000, &mask, 1002, 87 }},
 		{111, func(r *netlink.Rule) {
-			r.Src, r.Dst, r.Invert, r.Table = ip("10.0.1.9/32"), ip("10.0.0.0/8"), true, 11
+			r.Src, r.Dst, r.Invert, r.Table = ip("10.211.7.9/32"), ip("10.0.0.0/8"), true, 11
 		}},
 		{112, func(r *netlink.Rule) { r.IifName, r.Dport, r.Table = "lxc1", netlink.NewRulePortRange(80, 90), 11 }},
 		{113, func(r *netlink.Rule) { r.SuppressPrefixlen, r.Table = 0, 254 }},
@@ -101,7 +101,7 @@ func ground(t *testing.T) {
 		r.with(rule)
 		must(netlink.RuleAdd(rule))
 	}
-	must(netlink.NeighAdd(&netlink.Neigh{LinkIndex: lxc.Attrs().Index, IP: net.ParseIP("10.0.1.9"), HardwareAddr: mac, State: netlink.NUD_PERMANENT}))
+	must(netlink.NeighAdd(&netlink.Neigh{LinkIndex: lxc.Attrs().Index, IP: net.ParseIP("10.211.7.9"), HardwareAddr: mac, State: netlink.NUD_PERMANENT}))
 	must(os.WriteFile("/proc/sys/net/ipv4/conf/ens5/rp_filter", []byte("2"), 0o644))
 	must(netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lxc.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}))
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "watch", Type: ebpf.SchedCLS, License: "MIT",
@@ -120,7 +120,7 @@ func ground(t *testing.T) {
 	must(netns.Set(inPod))
 	up("lo")
 	eth := up("eth0")
-	addr(eth, "10.0.1.9/32")
+	addr(eth, "10.211.7.9/32")
 	l, err := net.Listen("tcp4", "0.0.0.0:8080")
 	must(err)
 	t.Cleanup(func() { l.Close() })
@@ -139,21 +139,21 @@ func lines[T interface{ String() string }](all []T) string {
 func TestCollect(t *testing.T) {
 	ground(t)
 	n, err := Collect(t.Context(), Request{Name: "n1", Cluster: "a", ENIs: map[string]string{"02:00:00:00:00:05": "eni-1"},
-		Pods: []PodName{{netip.MustParseAddr("10.0.1.9"), "default", "web"}}})
+		Pods: []PodName{{netip.MustParseAddr("10.211.7.9"), "default", "web"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := n.Host
 	for what, d := range map[string]string{
 		"rules": gocmp.Diff(`0: from all lookup local
-20: from all to 10.0.1.9 lookup main
+20: from all to 10.211.7.9 lookup main
 105: from all fwmark 0x2000000/0x7f000000 lookup 1002 proto 87
-111: not from 10.0.1.9 to 10.0.0.0/8 lookup 11
+111: not from 10.211.7.9 to 10.0.0.0/8 lookup 11
 112: from all iif lxc1 lookup 11 dport 80-90
 113: from all lookup main suppress_prefixlength 0
 32766: from all lookup main
 32767: from all lookup default`, lines(h.Rules.Value)),
-		"neighbours": gocmp.Diff([]path.Neighbour{{Addr: netip.MustParseAddr("10.0.1.9"), Device: "lxc1"}}, h.Neighbours.Value, cmpAddr),
+		"neighbours": gocmp.Diff([]path.Neighbour{{Addr: netip.MustParseAddr("10.211.7.9"), Device: "lxc1"}}, h.Neighbours.Value, cmpAddr),
 	} {
 		if d != "" {
 			t.Errorf("%s (-want +got):\n%s", what, d)
@@ -161,13 +161,13 @@ func TestCollect(t *testing.T) {
 	}
 	routes := lines(h.Routes.Value)
 	for _, want := range []string{
-		"default via 10.0.1.1 dev ens5",
-		"10.0.1.0/24 dev ens5 proto kernel scope link src 10.0.1.4",
-		"10.0.1.9 dev lxc1 table 100 proto 87 scope link",
+		"default via 10.211.7.1 dev ens5",
+		"10.211.7.0/24 dev ens5 proto kernel scope link src 10.211.7.4",
+		"10.211.7.9 dev lxc1 table 100 proto 87 scope link",
 		"unreachable 10.9.0.0/16 table 300 metric 5",
-		"10.8.0.0/16 table 300 nexthop via 10.0.1.1 dev ens5 weight 1 nexthop via 10.0.1.2 dev ens5 weight 1",
-		"10.7.0.0/16 via 10.0.1.1 dev ens5 table 300 src 10.0.1.4 mtu 1300",
-		"local 10.0.1.4 dev ens5 table local proto kernel scope host src 10.0.1.4",
+		"10.8.0.0/16 table 300 nexthop via 10.211.7.1 dev ens5 weight 1 nexthop via 10.211.7.2 dev ens5 weight 1",
+		"10.7.0.0/16 via 10.211.7.1 dev ens5 table 300 src 10.211.7.4 mtu 1300",
+		"local 10.211.7.4 dev ens5 table local proto kernel scope host src 10.211.7.4",
 	} {
 		if !slices.Contains(strings.Split(routes, "\n"), want) {
 			t.Errorf("no route %q in:\n%s", want, routes)
@@ -182,7 +182,7 @@ func TestCollect(t *testing.T) {
 	}
 	for what, d := range map[string]string{
 		"the ENI": gocmp.Diff(path.Device{Name: "ens5", Kind: "eni", MTU: 1400, ENI: "eni-1",
-			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.1.4/24")}}, device(h, "ens5"), cmpAddr),
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.211.7.4/24")}}, device(h, "ens5"), cmpAddr),
 		"the pod's on the node": gocmp.Diff(path.Device{Name: "lxc1", Kind: "veth", MTU: 1500, Group: 7, Peer: "default/web eth0",
 			BPF: []string{"egress tc bpf cil_to_container", "ingress tcx watch"}}, device(h, "lxc1"), cmpAddr),
 	} {
@@ -200,7 +200,7 @@ func TestCollect(t *testing.T) {
 		t.Fatalf("pods: %+v", n.Pods)
 	}
 	p := n.Pods.Value[0]
-	if p.ID() != "default/web" || p.Addr != netip.MustParseAddr("10.0.1.9") || device(p.Net, "eth0").Peer != "host lxc1" {
+	if p.ID() != "default/web" || p.Addr != netip.MustParseAddr("10.211.7.9") || device(p.Net, "eth0").Peer != "host lxc1" {
 		t.Errorf("pod %s %s, %+v", p.ID(), p.Addr, p.Net.Devices)
 	}
 	if s := p.Net.Sockets.Value; len(s) != 1 || s[0].Port != 8080 || s[0].Proto != path.TCP {
@@ -296,8 +296,8 @@ table ip kube-proxy {
 
 func TestResults(t *testing.T) {
 	good := `{"kind":"cniCacheV1","containerId":"c1","cniArgs":[["K8S_POD_NAMESPACE","default"],["K8S_POD_NAME","web-1"]],
-		"result":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.1.9/32"},{"version":"6","address":"fd00::9/128"}]}}`
-	want := []PodName{{netip.MustParseAddr("10.0.1.9"), "default", "web-1"}}
+		"result":{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.211.7.9/32"},{"version":"6","address":"fd00::9/128"}]}}`
+	want := []PodName{{netip.MustParseAddr("10.211.7.9"), "default", "web-1"}}
 	if d := gocmp.Diff(want, parseResult([]byte(good)), cmpAddr); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}

@@ -17,11 +17,11 @@ import (
 // refuses, to who says nothing, and to where there is no way.
 func TestSend(t *testing.T) {
 	ground(t)
-	host := netip.MustParseAddr("10.0.1.4")
+	host := netip.MustParseAddr("10.211.7.4")
 	if _, err := OpenPod(netip.MustParseAddr("10.99.9.9")); !errors.Is(err, ErrNotHere) {
 		t.Errorf("an address that nobody has: %v", err)
 	}
-	pod, err := OpenPod(netip.MustParseAddr("10.0.1.9"))
+	pod, err := OpenPod(netip.MustParseAddr("10.211.7.9"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,15 +34,15 @@ func TestSend(t *testing.T) {
 		t.Fatalf("the node's own address: %v, %v", has, err)
 	}
 	defer node.Close()
-	if _, has, err := OpenNode(netip.MustParseAddr("10.0.1.9")); has || err != nil {
+	if _, has, err := OpenNode(netip.MustParseAddr("10.211.7.9")); has || err != nil {
 		t.Errorf("the pod's address is the node's: %v, %v", has, err)
 	}
-	tcp, err := net.Listen("tcp4", "10.0.1.4:0")
+	tcp, err := net.Listen("tcp4", "10.211.7.4:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tcp.Close()
-	udp, err := net.ListenPacket("udp4", "10.0.1.4:0")
+	udp, err := net.ListenPacket("udp4", "10.211.7.4:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestSend(t *testing.T) {
 			_, _ = udp.WriteTo(b[:n], from)
 		}
 	}()
-	mute, err := net.ListenPacket("udp4", "10.0.1.4:0")
+	mute, err := net.ListenPacket("udp4", "10.211.7.4:0")
 	if err != nil {
 		t.Fatal(err)
 	}

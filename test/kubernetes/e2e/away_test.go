@@ -19,7 +19,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
-	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/world"
@@ -39,7 +38,7 @@ const (
 // while pods are made. It runs beside TestCluster, because it mostly waits.
 func TestAway(t *testing.T) {
 	t.Parallel()
-	s := &away{cluster: startCluster(t, "away", "\nec2: {delay: 50ms, attach: 1s}"+threeNodes, "--outside=outside")}
+	s := &away{cluster: startMembers(t, "away", "\nec2: {delay: 50ms, attach: 1s}")}
 	s.apply(steady)
 	s.talkers = s.readyPods("app=steady", 6)
 	s.apply(web) // its service is how requests come
@@ -194,7 +193,7 @@ func (s *away) startAgent(node string) {
 	}
 	defer log.Close()
 	s.eventually("the agent of "+node+" is started", func() error {
-		_, err := g.StartDaemon(s.t.Context(), guest.Daemon{Name: "agent", Argv: []string{"fairway-agent"}, Dir: "/",
+		_, err := g.StartDaemon(s.t.Context(), guest.Daemon{Name: "agent", Argv: agentOf(s.conf, node), Dir: "/",
 			Env: world.Env(in.Region, []string{fairwayPrograms}), Log: log, Caps: []uintptr{unix.CAP_NET_ADMIN}})
 		return err
 	})
@@ -202,15 +201,6 @@ func (s *away) startAgent(node string) {
 		_, err := s.agentStatus(node)
 		return err
 	})
-}
-
-// agentStatus is what `fairway status` says on a node.
-func (s *away) agentStatus(node string) (st agentapi.Status, err error) {
-	out, err := s.try(nil, "exec", node, "--", "fairway", "status", "-o", "json")
-	if err == nil {
-		err = json.Unmarshal([]byte(out), &st)
-	}
-	return st, err
 }
 
 // agentIsKilled: without an agent a pod can be deleted, and a new one has to wait.

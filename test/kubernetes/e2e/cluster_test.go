@@ -33,6 +33,7 @@ type cluster struct {
 	t        *testing.T // of the subtest that runs
 	lab      string
 	programs string // directory of Fairway's programs that the lab's instances find
+	conf     string // file: who the agents are, where they are programs of the nodes
 }
 
 // startCluster brings a cluster up until the test ends; flags are further ones of

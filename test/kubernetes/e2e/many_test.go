@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 func TestManyPods(t *testing.T) {
 	needCluster(t)
 	start := time.Now()
-	c, err := pods.Measure(t.Context(), pods.Env{BinDir: fairwayPrograms, Programs: kubernetesPrograms, Progress: os.Stderr}, pods.Fairway, 0)
+	c, err := pods.Measure(t.Context(), pods.Env{BinDir: fairwayPrograms, Programs: kubernetesPrograms,
+		Deploy: filepath.Join(repository, "deploy"), Progress: os.Stderr}, pods.Fairway, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,21 +14,21 @@ import (
 	"github.com/fairway-cni/fairway/test/kubernetes/programs"
 )
 
-// threeNodes has an instance that is no node, too.
+// threeNodes has an instance that is no node, too. The nodes are given.
 const threeNodes = `
 vpcs:
   - name: main
     cidr: 10.0.0.0/16
     subnets: [{name: a, cidr: 10.0.1.0/24, zone: a}, {name: b, cidr: 10.0.2.0/24, zone: b}, {name: c, cidr: 10.0.3.0/24, zone: b}]
 instances:
-  - {name: node-a, type: m5.large, subnet: a, daemons: [{name: agent, command: [fairway-agent], capabilities: [NET_ADMIN]}]}
-  - {name: node-b, type: m5.large, subnet: b, daemons: [{name: agent, command: [fairway-agent], capabilities: [NET_ADMIN]}]}
-  - {name: node-c, type: m5.large, subnet: b, daemons: [{name: agent, command: [fairway-agent], capabilities: [NET_ADMIN]}]}
-  - {name: outside, type: t3.nano, subnet: c}
+%s  - {name: outside, type: t3.nano, subnet: c}
 `
 
-// nodeNames are its nodes.
-var nodeNames = []string{"node-a", "node-b", "node-c"}
+// nodeNames are its nodes, subnetNames where they are.
+var (
+	nodeNames   = []string{"node-a", "node-b", "node-c"}
+	subnetNames = map[string]string{"node-a": "a", "node-b": "b", "node-c": "b"}
+)
 
 // Of the service web, and of web-local, which has node ports that lead to pods of the
 // same node only.
@@ -103,7 +103,7 @@ func TestCluster(t *testing.T) {
 }
 
 func testCluster(t *testing.T, mode string) {
-	c := startCluster(t, mode[:3], threeNodes, "--outside=outside", "--proxy-mode="+mode)
+	c := startMembers(t, mode[:3], "", "--proxy-mode="+mode)
 	for _, step := range []struct {
 		name string
 		run  func(*cluster)
