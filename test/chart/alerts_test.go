@@ -68,6 +68,9 @@ const reader = `roles:
 // evaluation these looks are half a minute apart, behind an hour of the first and before
 // half an hour of the last: what took minutes in reality is stood for by what it looks like.
 func TestAlerts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes two minutes: `make e2e` runs it")
+	}
 	const wide = "10.0.1.0/24"
 	for number, tt := range []struct {
 		alert, world string
