@@ -29,20 +29,23 @@ func bundleCommand() *cobra.Command {
 		Long: `Read this node (devices, rules, routes, switches, filters and sockets, its own and
 its pods') and what EC2 says of its VPC and of those that are joined with it, and
 put it into one file. Nothing is changed, no packet is captured, and no Secret,
-environment or file of a pod is read. It works whichever CNI the node runs.
+environment or file of a pod is read. It works whichever CNI the node runs. Where
+there is a kubeconfig, the names and addresses of the cluster's Services, their
+endpoints and its pods are listed too.
 
---node reads the node alone, --ec2 EC2 alone: from anywhere with credentials, by
---vpc and --region. fairway path joins several files: one of EC2 and one of each
-node that matters, or those of two accounts.
+--node reads the node alone, --ec2 EC2 alone, from anywhere with credentials, by
+--vpc and --region, and --kube the cluster's API alone. fairway path joins several
+files: one of EC2 and one of each node that matters, or those of two accounts.
 
 --redact replaces the names of accounts, VPCs, clusters, nodes, pods and Services,
 comments of rules and public addresses, the same one by the same, and says what
 it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
 
 What could not be read is in the file as unknown, and is said. Reading pods needs
-root; what rights EC2 wants is in docs/path.md. Exit status: 0, also where some
+root; what rights EC2 and Kubernetes want is in docs/path.md. Exit status: 0, also where some
 was not read; 1 for a failure; 2 for wrong usage.`,
 		Example: `  fairway bundle -o node-a1.tgz
+  fairway bundle --ec2 --kube --region eu-west-1 --vpc vpc-0a --cluster a -o a.tgz
   fairway bundle --redact -o b.tgz
   fairway bundle --ec2 --region eu-west-1 --vpc vpc-0a -o vpcs.tgz
   fairway path -b vpcs.tgz -b node-a1.tgz default/sleep 10.11.4.91:80`,
@@ -58,11 +61,13 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 				return fmt.Errorf("%w: say where to: -o FILE", errUsage)
 			case s.node && !s.ec2 && (s.region != "" || len(s.vpcs) > 0):
 				return fmt.Errorf("%w: --region and --vpc are of EC2, which --node alone does not read", errUsage)
-			case s.ec2 && !s.node && (s.name != "" || s.cluster != ""):
+			case s.ec2 && !s.node && (s.name != "" || s.cluster != "" && !s.kube):
 				return fmt.Errorf("%w: --name and --cluster are of the node, which --ec2 alone does not read", errUsage)
+			case !s.kube && (s.node || s.ec2) && (s.kubeconfig != "" || s.context != ""):
+				return fmt.Errorf("%w: --kubeconfig and --context are of the cluster, which is not read without --kube", errUsage)
 			}
-			if !s.node && !s.ec2 {
-				s.node, s.ec2 = true, true
+			if !s.node && !s.ec2 && !s.kube {
+				s.node, s.ec2, s.kube = true, true, true
 			}
 			return runBundle(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), s, target{file, redact})
 		},
@@ -70,10 +75,12 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 	f := cmd.Flags()
 	f.StringVarP(&file, "output", "o", "", "the `FILE` to write; it must not exist")
 	f.BoolVar(&redact, "redact", false, "without names, account IDs, comments and public addresses")
-	f.BoolVar(&s.node, "node", false, "read this node; with neither --node nor --ec2, both")
+	f.BoolVar(&s.node, "node", false, "read this node; with none of --node, --ec2 and --kube, all")
 	f.BoolVar(&s.ec2, "ec2", false, "read EC2")
+	f.BoolVar(&s.kube, "kube", false, "list the cluster's Services, endpoints and pods")
+	clusterFlags(f, &s)
 	f.StringVar(&s.name, "name", "", "what the node is called; empty: its host name")
-	f.StringVar(&s.cluster, "cluster", "", "the cluster, which labels the node's places; empty: its VPC does")
+	f.StringVar(&s.cluster, "cluster", "", "the cluster, which labels the places of the node, and Services; empty: the node's VPC does")
 	f.StringVar(&s.region, "region", "", "the region; empty: this instance's, or AWS_REGION")
 	f.StringArrayVar(&s.vpcs, "vpc", nil, "the `ID` of a VPC to read; may be given again; none: this instance's")
 	f.StringVar(&s.socket, "socket", agentapi.DefaultSocket, "the agent's socket, for the names of pods; without an agent they come from the container runtime")
@@ -155,9 +162,10 @@ func describe(out io.Writer, file string, m bundle.Manifest, report []string) er
 	return nil
 }
 
-// liveWorld reads this node and its VPCs, and says what was not read.
-func liveWorld(ctx context.Context, stderr io.Writer) (*path.World, error) {
-	c, err := sources{node: true, ec2: true, socket: agentapi.DefaultSocket}.collect(ctx, time.Now())
+// liveWorld reads this node, its VPCs and its cluster, and says what was not read.
+func liveWorld(ctx context.Context, stderr io.Writer, s sources) (*path.World, error) {
+	s.node, s.ec2, s.kube, s.socket = true, true, true, agentapi.DefaultSocket
+	c, err := s.collect(ctx, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%w; or choose a world: --example NAME, or -b FILE", err)
 	}

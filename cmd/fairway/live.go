@@ -26,11 +26,12 @@ import (
 
 // sources say of what a world is collected.
 type sources struct {
-	node, ec2     bool
-	name, cluster string   // of the node
-	region        string   // empty: the instance's, or the environment's
-	vpcs          []string // empty: the instance's
-	socket        string   // of the agent, for the names of pods
+	node, ec2, kube     bool
+	name, cluster       string   // of the node
+	kubeconfig, context string   // of the API server; empty: as kubectl finds them
+	region              string   // empty: the instance's, or the environment's
+	vpcs                []string // empty: the instance's
+	socket              string   // of the agent, for the names of pods
 }
 
 // collected is a world, and what people should know of it.
@@ -50,9 +51,18 @@ const (
 	imdsTime = 5 * time.Second
 )
 
-// collect reads this node and EC2, as far as they can be read.
+// collect reads this node, EC2 and the cluster, as far as they can be read.
 func (s sources) collect(ctx context.Context, now time.Time) (collected, error) {
 	c := collected{world: &path.World{Form: path.Form, Name: "live", Taken: now.UTC().Format(time.RFC3339)}}
+	c.world.Peerings = path.Unknown[[]path.Peering]("EC2 was not read")
+	c.world.TransitGateways = path.Unknown[[]path.TransitGateway]("EC2 was not read")
+	c.world.Services = path.Unknown[[]path.Service]("the Kubernetes API was not asked")
+	c.world.Pods = path.Unknown[[]path.ListedPod]("the Kubernetes API was not asked")
+	if s.kube {
+		if err := s.readCluster(ctx, &c); err != nil || !s.node && !s.ec2 {
+			return c, err
+		}
+	}
 	sdk, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return c, fmt.Errorf("load aws configuration: %w", err)
@@ -62,15 +72,12 @@ func (s sources) collect(ctx context.Context, now time.Time) (collected, error) 
 		c.note("which ENIs this node has is not known: %v", err)
 	}
 	if s.node {
-		n, err := s.readNode(ctx, enis)
+		n, err := s.readNode(ctx, enis, listedNames(c.world.Pods.Value))
 		if err != nil {
 			return c, err
 		}
 		c.world.Nodes = append(c.world.Nodes, n)
 	}
-	c.world.Peerings = path.Unknown[[]path.Peering]("EC2 was not read")
-	c.world.TransitGateways = path.Unknown[[]path.TransitGateway]("EC2 was not read")
-	c.world.Services = path.Unknown[[]path.Service]("the Kubernetes API is not asked")
 	if !s.ec2 {
 		return c, nil
 	}
@@ -117,7 +124,7 @@ func whoAmI(ctx context.Context, c *imds.Client) (imds.Identity, map[string]stri
 	return id, enis, nil
 }
 
-func (s sources) readNode(ctx context.Context, enis map[string]string) (path.Node, error) {
+func (s sources) readNode(ctx context.Context, enis map[string]string, names []hostnet.PodName) (path.Node, error) {
 	if s.name == "" {
 		name, err := os.Hostname()
 		if err != nil {
@@ -125,7 +132,7 @@ func (s sources) readNode(ctx context.Context, enis map[string]string) (path.Nod
 		}
 		s.name = name
 	}
-	n, err := hostnet.Collect(ctx, hostnet.Request{Name: s.name, Cluster: s.cluster, ENIs: enis, Pods: podNames(ctx, s.socket)})
+	n, err := hostnet.Collect(ctx, hostnet.Request{Name: s.name, Cluster: s.cluster, ENIs: enis, Pods: append(names, podNames(ctx, s.socket)...)})
 	if err != nil {
 		return n, err
 	}
@@ -225,12 +232,11 @@ func (s sources) readEC2(ctx context.Context, sdk aws.Config, instance string, c
 	for _, r := range slices.Compact(slices.Sorted(slices.Values(refused))) {
 		c.note("%s", r)
 	}
-	services := c.world.Services
 	w, err := bundle.Join(worlds)
 	if err != nil {
 		return c, err // EC2 changed between two calls
 	}
-	w.Name, w.Taken, w.Services = c.world.Name, c.world.Taken, services
+	w.Name, w.Taken, w.Services, w.Pods = c.world.Name, c.world.Taken, c.world.Services, c.world.Pods
 	uniqueLabels(w)
 	c.world = w
 	c.others(instances, instance)

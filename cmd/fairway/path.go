@@ -54,6 +54,7 @@ type pathOptions struct {
 	assert        string
 	all, live     bool
 	width         int
+	cluster       sources // whose API server is asked
 }
 
 func pathCommand() *cobra.Command {
@@ -71,15 +72,16 @@ be here. Tracepoints of this node's kernel tell which hops it was met at; the ot
 have a ~, as they are known from configuration. The first that is not as predicted
 is named, with the kernel's reason if it dropped the packet.
 
-FROM and TO are a pod (default/sleep), a Service (svc/default/web), a node
-(node:node-a1), an ENI's ID, an address or "internet". A cluster or VPC and a
-colon before it tell two of one name apart; TO may end in a port. An example has
-a probe of its own. LINE is one argument: a line of a VPC flow log, or of a kernel
-that calls a source martian.
+FROM and TO are a pod (default/sleep), a node (node:node-a1), an ENI's ID, an
+address or "internet"; TO may be a Service too (svc/default/web). A cluster or VPC
+and a colon before it tell two of one name apart; TO may end in a port, and that of
+a Service in its name. Of a Service each backend is asked for, and those that are
+alike are one line. An example has a probe of its own. LINE is one argument: a line
+of a VPC flow log, or of a kernel that calls a source martian.
 
-Without a world, that of this node is read, and what EC2 says of its VPC and of
-those that are joined with it. What could not be read is said on stderr. Several
-worlds are joined.
+Without a world, that of this node is read, what EC2 says of its VPC and of those
+that are joined with it, and where there is a kubeconfig, the names of Services and
+pods. What could not be read is said on stderr. Several worlds are joined.
 
 What is not known, and what is not modelled, is a hop that says so.
 
@@ -89,10 +91,13 @@ not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
   fairway path --example seed003 --with-mend 1
   fairway path --example seed003 --what-if 'node-a1: sysctl net.ipv4.conf.eth1.rp_filter=2'
   fairway path default/sleep 10.11.4.91:80
+  fairway path default/sleep svc/default/web:http
   fairway path default/sleep 10.11.4.91:80 --live
   fairway path 'IPv4: martian source 10.11.4.91 from 10.12.7.33, on dev eth1'
   fairway path -b a.tgz -b b.tgz b:default/sleep a:default/httpbin:80 -o json
   fairway path --example seed003 -o svg > seed003.svg
+  fairway path --example seed003 -o mermaid
+  fairway path -b b.tgz b:default/sleep a:default/httpbin:80 --assert delivered
   fairway path -b b.tgz --all`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPath(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o, args)
@@ -111,6 +116,7 @@ not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
 	f.BoolVar(&o.all, "all", false, "every class of pods to every other, to the nodes and to the internet")
 	f.BoolVar(&o.live, "live", false, "send the packet for real, and say what this node's kernel saw of it; needs root")
 	f.IntVar(&o.width, "width", 0, "columns to fold at; 0: COLUMNS, or not at all")
+	clusterFlags(f, &o.cluster)
 	cmd.AddCommand(pathDiffCommand())
 	return cmd
 }
@@ -129,7 +135,7 @@ func (o *pathOptions) load(ctx context.Context, stderr io.Writer) (w *path.World
 		e, w, err := example.Load(o.example)
 		return w, e.From, e.To, " --example " + o.example, err
 	case len(o.files) == 0:
-		w, err := liveWorld(ctx, stderr)
+		w, err := liveWorld(ctx, stderr, o.cluster)
 		return w, "", "", "", err
 	}
 	w, err = readWorlds(o.files)
@@ -154,6 +160,8 @@ func (o *pathOptions) validate(args []string) error {
 		return fmt.Errorf("--with-mend %d: must be the number of a mend, from 1", o.mend)
 	case o.live && (o.all || o.example != "" || len(o.whatIf) > 0 || o.mend > 0 || o.assert != ""):
 		return errors.New("--live sends one packet in the world that there is: no --example, --all, --what-if, --with-mend or --assert")
+	case (o.cluster.kubeconfig != "" || o.cluster.context != "") && (o.example != "" || len(o.files) > 0):
+		return errors.New("--kubeconfig and --context are for reading this node's cluster; fairway bundle --kube -o FILE, and -b FILE, join it with others")
 	case o.all && (len(args) > 0 || o.assert != "" || o.mend > 0):
 		return errors.New("--all takes no FROM and TO, no --assert and no --with-mend")
 	}

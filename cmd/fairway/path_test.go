@@ -164,18 +164,3 @@ func TestPathDiff(t *testing.T) {
 		t.Errorf("the same world twice: status %d\n%s", status, out)
 	}
 }
-
-// TestReadersPage: what docs/path.md shows is what the program prints.
-func TestReadersPage(t *testing.T) {
-	page, err := os.ReadFile("../../docs/path.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"seed003", "seed002", "healthy"} {
-		args := []string{"path", "--example", name}
-		out, _, _ := run(args...)
-		if want := "$ fairway " + strings.Join(args, " ") + "\n" + out + "```"; !strings.Contains(string(page), want) {
-			t.Errorf("docs/path.md does not show:\n%s", want)
-		}
-	}
-}

@@ -59,8 +59,12 @@ func (s *scene) dropRule(name string, ns *os.File) error {
 	if len(routes) == 0 {
 		return nil
 	}
-	return s.ip(name, ns, "route delete "+strings.TrimSpace(one(s.d, routes...)))
+	return s.ip(name, ns, "route delete "+route.Replace(strings.TrimSpace(one(s.d, routes...))))
 }
+
+// route takes away what a route is in just now, which is not what it is known by: a
+// device is without a carrier until the other end is up.
+var route = strings.NewReplacer(" linkdown", "", " dead", "")
 
 // damageVPCs takes away what routes and rules lead to.
 func (s *scene) damageVPCs(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -331,13 +332,13 @@ func (f *flight) hear(d tracepoint.Drop) error {
 }
 
 // mine knows the packet by protocol, port and destination, which only gateways to
-// the internet change, and where it begins by its own port: a drop of an earlier
-// packet may be heard late. Of what comes back the source may be another's.
+// the internet change, and those only that of a public address of the world's; and
+// where it begins by its own port: a drop of an earlier packet may be heard late. Of what comes back the source may be another's.
 func (f *flight) mine(d tracepoint.Drop) (reply, mine bool) {
 	reply, mine = f.like(d)
 	switch {
 	case !mine || reply:
-	case d.Dst.Addr() != f.s.to && f.s.to.IsPrivate():
+	case d.Dst.Addr() != f.s.to && (f.s.to.IsPrivate() || slices.Contains([]string{knownHost, otherHost}, f.s.to.String())):
 		mine = false
 	case f.port != 0 && f.g.names[d.NetNS] == f.s.from.name:
 		mine = d.Src.Port() == f.port || d.Proto == unix.IPPROTO_ICMP && d.ID == f.port

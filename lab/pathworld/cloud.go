@@ -13,7 +13,8 @@ import (
 
 // Cloud is the part of a world that EC2 knows.
 func Cloud(name string, snap ec2sim.Snapshot) *path.World {
-	w := &path.World{Form: path.Form, Name: name, Services: path.Known([]path.Service{})}
+	const why = "no API server was asked"
+	w := &path.World{Form: path.Form, Name: name, Services: path.Unknown[[]path.Service](why), Pods: path.Unknown[[]path.ListedPod](why)}
 	for _, v := range snap.VPCs {
 		w.VPCs = append(w.VPCs, vpc(snap, v))
 	}

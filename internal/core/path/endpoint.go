@@ -14,51 +14,75 @@ var internetHost = netip.AddrFrom4([4]byte{203, 0, 113, 80})
 // target is whom a probe asks: an address, and who of the world is meant by it,
 // which may be nobody.
 type target struct {
-	addr netip.Addr
-	who  *nsRef
+	addr    netip.Addr
+	who     *nsRef
+	port    uint16
+	service *Service // that was named, or nil
+	asked   ServicePort
 }
 
-// resolve finds where the packet begins and whom it asks.
-func (t *Tracer) resolve(p *Probe) (from *nsRef, to target, err error) {
+// resolve finds where the packet begins and whom it asks: one, or one of several.
+func (t *Tracer) resolve(p *Probe) (from *nsRef, to []target, err error) {
 	switch p.Proto {
 	case TCP, UDP, ICMP:
 	default:
 		return nil, to, fmt.Errorf("%w: protocol %q: must be tcp, udp or icmp", ErrProbe, p.Proto)
 	}
+	if _, _, _, service := cutService(p.From); service {
+		return nil, to, fmt.Errorf("from %q: %w: a Service sends nothing", p.From, ErrProbe)
+	}
 	if from, _, err = t.end(p.From); err != nil {
 		return nil, to, fmt.Errorf("from %q: %w", p.From, err)
-	}
-	if from == nil {
-		return nil, to, fmt.Errorf("from %q: %w: a Service sends nothing", p.From, ErrProbe)
 	}
 	if from.internet && from.public.IsPrivate() {
 		return nil, to, fmt.Errorf("from %q: %w: nobody of this world has the address", p.From, ErrProbe)
 	}
-	name := p.To
-	if host, port, ok := cutPort(name); ok {
-		if p.Port != 0 && p.Port != port {
+	if site, name, port, service := cutService(p.To); service {
+		if port == "" && p.Port != 0 {
+			port = strconv.Itoa(int(p.Port))
+		}
+		if to, err = t.askService(site, name, port, p.Proto); err != nil {
+			return nil, to, fmt.Errorf("to %q: %w", p.To, err)
+		}
+		if p.Port != 0 && p.Port != to[0].asked.Port {
 			return nil, to, fmt.Errorf("to %q: %w: port %d is asked for too", p.To, ErrProbe, p.Port)
 		}
-		name, p.Port = host, port
+		return from, to, nil
 	}
-	ref, addr, err := t.end(name)
+	one, err := t.ask(p)
 	if err != nil {
 		return nil, to, fmt.Errorf("to %q: %w", p.To, err)
 	}
-	if p.Port == 0 && p.Proto != ICMP {
-		p.Port = t.defaultPort(ref, addr, p.Proto)
-	}
 	if from.internet {
-		addr = t.public(addr)
+		one.addr = t.public(one.addr)
 	}
-	return from, target{addr, ref}, nil
+	return from, []target{one}, nil
+}
+
+// ask is whom a probe asks that names no Service.
+func (t *Tracer) ask(p *Probe) (target, error) {
+	name, port := p.To, p.Port
+	if host, n, ok := cutPort(name); ok {
+		if port != 0 && port != n {
+			return target{}, fmt.Errorf("%w: port %d is asked for too", ErrProbe, port)
+		}
+		name, port = host, n
+	}
+	ref, addr, err := t.end(name)
+	if err != nil {
+		return target{}, err
+	}
+	if port == 0 && p.Proto != ICMP {
+		port = t.defaultPort(ref, addr, p.Proto)
+	}
+	return target{addr: addr, who: ref, port: port}, nil
 }
 
 // defaultPort is the one that the destination listens on, or 80.
 func (t *Tracer) defaultPort(ref *nsRef, addr netip.Addr, proto Proto) uint16 {
 	for _, s := range t.w.Services.Value {
-		if s.Addr == addr && len(s.Ports) > 0 {
-			return s.Ports[0]
+		if p, err := s.port("", proto); s.Addr == addr && err == nil {
+			return p.Port
 		}
 	}
 	if ref != nil && ref.ns != nil {
@@ -94,7 +118,7 @@ func cutPort(s string) (host string, port uint16, ok bool) {
 	return s[:i], uint16(n), true
 }
 
-// end finds what a name means. A Service has an address and no place.
+// end finds what a name means, which is not a Service's.
 func (t *Tracer) end(name string) (*nsRef, netip.Addr, error) {
 	none := netip.Addr{}
 	if name == "internet" {
@@ -103,9 +127,6 @@ func (t *Tracer) end(name string) (*nsRef, netip.Addr, error) {
 	site, rest, hasSite := strings.Cut(name, ":")
 	if !hasSite || site == "node" {
 		site, rest = "", name
-	}
-	if service, ok := strings.CutPrefix(rest, "svc/"); ok {
-		return t.service(site, service)
 	}
 	if strings.HasPrefix(rest, "node:") {
 		return t.named(site, rest)
@@ -138,12 +159,36 @@ func (t *Tracer) named(site, name string) (*nsRef, netip.Addr, error) {
 		hit = r
 	}
 	if hit == nil {
-		return nil, netip.Addr{}, fmt.Errorf("%w: the world has no pod, node or address of that name", ErrProbe)
+		return t.listed(site, name)
 	}
 	if !hit.addr().IsValid() {
 		return nil, netip.Addr{}, fmt.Errorf("%w: %s", ErrProbe, hit.ns.Devices.unknown("an address of "+hit.where.String()))
 	}
 	return hit, hit.addr(), nil
+}
+
+// listed finds a pod whose namespace nobody has read, by what the API server lists.
+func (t *Tracer) listed(site, name string) (*nsRef, netip.Addr, error) {
+	var hit *ListedPod
+	for i := range t.w.Pods.Value {
+		p := &t.w.Pods.Value[i]
+		if p.Name != name && p.ID() != name || site != "" && p.Cluster != "" && p.Cluster != site {
+			continue
+		}
+		if hit != nil {
+			return nil, netip.Addr{}, fmt.Errorf("%w: %s is a pod on %s and one on %s; say more of the name, or put the cluster and a colon before it",
+				ErrProbe, name, hit.Node, p.Node)
+		}
+		hit = p
+	}
+	if hit != nil {
+		return t.byAddr("", hit.Addr)
+	}
+	why := "the world has no pod, node or address of that name"
+	if s, err := t.service(site, name); err == nil {
+		why += "; its Service is svc/" + s.ID()
+	}
+	return nil, netip.Addr{}, fmt.Errorf("%w: %s", ErrProbe, why)
 }
 
 // addr is the namespace's own address: a pod's, or a node's first.
@@ -157,19 +202,6 @@ func (r *nsRef) addr() netip.Addr {
 		}
 	}
 	return netip.Addr{}
-}
-
-func (t *Tracer) service(site, name string) (*nsRef, netip.Addr, error) {
-	for _, s := range t.w.Services.Value {
-		if (s.Name == name || s.Namespace+"/"+s.Name == name) && (site == "" || s.Cluster == site) {
-			return nil, s.Addr, nil
-		}
-	}
-	why := "the world has no such Service"
-	if !t.w.Services.Known {
-		why = t.w.Services.unknown("Services")
-	}
-	return nil, netip.Addr{}, fmt.Errorf("%w: %s", ErrProbe, why)
 }
 
 func (t *Tracer) byENI(id string) (*nsRef, netip.Addr, error) {

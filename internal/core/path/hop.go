@@ -83,6 +83,13 @@ type Answer struct {
 	Outcomes int `json:"outcomes"`
 	// Failing is how many of the outcomes are not "delivered".
 	Failing int `json:"failing"`
+	// More says that there are further ways, which were not walked.
+	More bool `json:"more,omitempty"`
+	// Ways are the outcomes by where they end, where there is more than one or a
+	// Service was asked for; the worst first.
+	Ways []Way `json:"ways,omitempty"`
+	// Service is the one that the probe named.
+	Service *AskedService `json:"service,omitempty"`
 
 	destination *nsRef // where the packet was delivered, if it was
 }

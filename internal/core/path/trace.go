@@ -8,9 +8,9 @@ import (
 )
 
 // Probe is a question: who sends what to whom. From and To are a pod
-// (default/sleep), a Service (svc/default/web), a node (node:node-a1), an ENI's
-// ID, an address, or "internet"; each may begin with a cluster or VPC and a
-// colon.
+// (default/sleep), a Service (svc/default/web, which only To can be), a node
+// (node:node-a1), an ENI's ID, an address, or "internet"; each may begin with a
+// cluster or VPC and a colon. A Service's port may be a name.
 type Probe struct {
 	From  string `json:"from"`
 	To    string `json:"to"`
@@ -143,15 +143,22 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 	var worst *Answer
 	var script []int
 	outcomes, failing := 0, 0
+	ways := ways{t: t}
 	for outcomes < maxOutcomes {
 		outcomes++
 		w := &walk{t: t, script: script, tracked: map[eniFlow]bool{}, seen: map[visited]bool{}, said: map[string]bool{}}
 		w.ans = &Answer{Probe: p, MTU: noMTU}
-		w.both(from, to)
+		one := to[0]
+		if len(to) > 1 {
+			one = to[w.choose(len(to))]
+		}
+		w.ans.Probe.Port = one.port
+		w.both(from, one)
 		w.ans.Verdict = w.ans.verdict()
 		if w.ans.Verdict != Arrived {
 			failing++
 		}
+		ways.add(w.ans)
 		if worst == nil || rank(w.ans.Verdict) > rank(worst.Verdict) {
 			worst = w.ans
 		}
@@ -159,7 +166,13 @@ func (t *Tracer) Trace(p Probe) (*Answer, error) {
 			break
 		}
 	}
-	worst.Outcomes, worst.Failing = outcomes, failing
+	worst.Outcomes, worst.Failing, worst.More = outcomes, failing, script != nil
+	if outcomes > 1 || to[0].service != nil {
+		worst.Ways = ways.list()
+	}
+	if to[0].service != nil {
+		worst.Service = ways.service(to[0], worst)
+	}
 	if worst.MTU == noMTU {
 		worst.MTU = 0 // the packet crossed nothing
 	}

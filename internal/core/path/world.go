@@ -26,6 +26,7 @@ type World struct {
 	TransitGateways Part[[]TransitGateway] `json:"transitGateways,omitzero"`
 	Nodes           []Node                 `json:"nodes"`
 	Services        Part[[]Service]        `json:"services,omitzero"`
+	Pods            Part[[]ListedPod]      `json:"pods,omitzero"` // all that an API server lists, also those of nodes that are not here
 }
 
 // VPC is one VPC as its own account's Describe calls show it. One that is named
@@ -155,15 +156,6 @@ type Pod struct {
 	Net       Namespace  `json:"net"`
 }
 
-// Service is one Service of a cluster: an address that nodes translate.
-type Service struct {
-	Cluster   string     `json:"cluster"`
-	Namespace string     `json:"namespace"`
-	Name      string     `json:"name"`
-	Addr      netip.Addr `json:"addr"`
-	Ports     []uint16   `json:"ports"`
-}
-
 const maxWorld = 256 << 20 // bytes of JSON; 100 nodes with 737 pods are 80 MiB
 
 // ParseWorld reads a world's JSON. The error wraps [ErrForm] and names the part.
@@ -229,6 +221,24 @@ func (w *World) Validate() error {
 			if !p.Addr.Is4() {
 				return fmt.Errorf("pod %s: address %s is not IPv4", p.ID(), p.Addr)
 			}
+		}
+	}
+	for i := range w.Services.Value {
+		s := &w.Services.Value[i]
+		if err := once("Service ", s.Cluster+":"+s.ID()); err != nil {
+			return err
+		}
+		if s.Addr.IsValid() && !s.Addr.Is4() || slices.ContainsFunc(s.Backends.Value, func(b Backend) bool { return !b.Addr.Is4() }) {
+			return fmt.Errorf("Service %s: an address that is not IPv4", s.ID())
+		}
+	}
+	for i := range w.Pods.Value {
+		p := &w.Pods.Value[i]
+		if err := once("listed pod ", p.Cluster+":"+p.ID()); err != nil {
+			return err
+		}
+		if !p.Addr.Is4() {
+			return fmt.Errorf("listed pod %s: address %s is not IPv4", p.ID(), p.Addr)
 		}
 	}
 	return nil

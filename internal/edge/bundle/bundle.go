@@ -57,7 +57,7 @@ type Manifest struct {
 // Part is one member.
 type Part struct {
 	Name   string `json:"name"`
-	Kind   string `json:"kind"`         // world, vpc, peerings, transitGateways, node or services
+	Kind   string `json:"kind"`         // world, vpc, peerings, transitGateways, node, services or pods
 	Of     string `json:"of,omitempty"` // for people: which one
 	Size   int64  `json:"size"`         // bytes
 	SHA256 string `json:"sha256"`       // hex
@@ -90,7 +90,7 @@ func pieces(w *path.World) []piece {
 	for i := range w.Nodes {
 		all = append(all, piece{"node", strings.Trim(w.Nodes[i].Cluster+":"+w.Nodes[i].Name, ":"), &w.Nodes[i]})
 	}
-	return append(all, piece{"services", "", w.Services})
+	return append(all, piece{"services", "", w.Services}, piece{"pods", "", w.Pods})
 }
 
 // Write writes a world. The same world is the same bytes.
@@ -249,7 +249,7 @@ func (m *Manifest) check() error {
 			return fmt.Errorf("part %s: %d bytes, at most %d in all", p.Name, p.Size, int64(maxTotal))
 		}
 	}
-	for _, kind := range []string{"world", "peerings", "transitGateways", "services"} {
+	for _, kind := range []string{"world", "peerings", "transitGateways", "services", "pods"} {
 		if !seen[kind] {
 			return fmt.Errorf("no part %s", kind)
 		}
@@ -279,6 +279,8 @@ func put(w *path.World, kind string, b []byte) error {
 		return strict(b, &w.TransitGateways)
 	case "services":
 		return strict(b, &w.Services)
+	case "pods":
+		return strict(b, &w.Pods)
 	}
 	return fmt.Errorf("kind %q is none that this program knows", kind)
 }

@@ -125,7 +125,7 @@ func TestDamaged(t *testing.T) {
 		says   string
 	}{
 		"a part missing":       {func(f []file) []file { return append(f[:2:2], f[3:]...) }, "002-vpc.json: missing"},
-		"the last one missing": {func(f []file) []file { return f[:len(f)-1] }, "services.json: missing: the file is cut off"},
+		"the last one missing": {func(f []file) []file { return f[:len(f)-1] }, "pods.json: missing: the file is cut off"},
 		"no manifest":          {func(f []file) []file { return f[1:] }, "000-manifest.json: missing"},
 		"one more":             {func(f []file) []file { return append(f, file{"../../etc/passwd", []byte("x")}) }, "not in the manifest"},
 		"another name":         {func(f []file) []file { f[1].name = "/etc/passwd"; return f }, "001-world.json: missing"},

@@ -35,7 +35,8 @@ func (j *joiner) conflict(what string) {
 // Join makes one world of several, of two accounts for example. What one does
 // not know the other may; of what both know they must say the same. Lists of a
 // whole account, such as peerings, are unknown if one side's is: a list with half
-// of its entries would be taken for all.
+// of its entries would be taken for all. Those of a cluster, Services and pods, are
+// as long as they are.
 func Join(sources []Source) (*path.World, error) {
 	if len(sources) == 1 {
 		return sources[0].World, nil
@@ -61,13 +62,17 @@ func Join(sources []Source) (*path.World, error) {
 			}
 		}
 		if i == 0 {
-			w.Peerings, w.TransitGateways, w.Services = o.Peerings, o.TransitGateways, o.Services
+			w.Peerings, w.TransitGateways, w.Services, w.Pods = o.Peerings, o.TransitGateways, o.Services, o.Pods
 		} else {
 			of := account{empty, len(o.VPCs) == 0}
 			w.Peerings = joinList(j, of, w.Peerings, o.Peerings, func(p path.Peering) string { return "peering " + p.ID })
 			w.TransitGateways = joinList(j, of, w.TransitGateways, o.TransitGateways, func(g path.TransitGateway) string { return g.ID })
-			w.Services = joinList(j, account{}, w.Services, o.Services,
-				func(s path.Service) string { return "Service " + s.Cluster + ":" + s.Namespace + "/" + s.Name })
+			// A name that is in no list is looked for in the nodes' rules too, so half of
+			// the clusters' lists are better than none.
+			names := account{!w.Services.Known, !o.Services.Known}
+			w.Services = joinList(j, names, w.Services, o.Services, func(s path.Service) string { return "Service " + s.Cluster + ":" + s.ID() })
+			names = account{!w.Pods.Known, !o.Pods.Known}
+			w.Pods = joinList(j, names, w.Pods, o.Pods, func(p path.ListedPod) string { return "listed pod " + p.Cluster + ":" + p.ID() })
 		}
 		j.have = strings.Trim(j.have+", "+s.Name, ", ")
 	}

@@ -48,7 +48,7 @@ func Redact(w *path.World, key []byte) (_ *path.World, report []string, err erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("redact: %w", err)
 	}
-	for _, kind := range []string{"account", "site", "node", "ns", "pod", "svc", "rule-name", "comment", "public address"} {
+	for _, kind := range []string{"account", "site", "node", "ns", "pod", "svc", "name", "rule-name", "comment", "public address"} {
 		if n := r.counts[kind]; n > 0 {
 			report = append(report, fmt.Sprintf("replaced: %d %s", n, words[kind]))
 		}
@@ -57,7 +57,7 @@ func Redact(w *path.World, key []byte) (_ *path.World, report []string, err erro
 }
 
 var words = map[string]string{"account": "account IDs", "site": "names of VPCs and clusters", "node": "names of nodes",
-	"ns": "namespaces", "pod": "names of pods", "svc": "names of Services", "rule-name": "names in rules",
+	"ns": "namespaces", "pod": "names of pods", "svc": "names of Services", "name": "names in DNS", "rule-name": "names in rules",
 	"comment": "comments of rules", "public address": "public addresses"}
 
 func unmarshalNumbers(b []byte, into any) error {
@@ -120,9 +120,24 @@ func (r *redactor) names(w *path.World) {
 			r.peers(&p.Net)
 		}
 	}
+	// An API server's refusal names who asked, and whom.
+	for _, why := range []*string{&w.Services.Why, &w.Pods.Why} {
+		if *why != "" {
+			*why = "redacted"
+		}
+	}
 	for i := range w.Services.Value {
 		s := &w.Services.Value[i]
+		if s.Backends.Why != "" {
+			s.Backends.Why = "redacted"
+		}
 		s.Cluster, s.Namespace, s.Name = r.give("site", s.Cluster), r.namespace(s.Namespace), r.give("svc", s.Namespace+"/"+s.Name)
+		s.External = r.give("name", s.External)
+	}
+	for i := range w.Pods.Value {
+		p := &w.Pods.Value[i]
+		p.Cluster, p.Node = r.give("site", p.Cluster), r.give("node", p.Node)
+		p.Namespace, p.Name = r.namespace(p.Namespace), r.give("pod", p.Namespace+"/"+p.Name)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/klog/v2"
 
 	"github.com/fairway-cni/fairway/api/v1alpha1"
@@ -38,7 +39,8 @@ func init() { utilruntime.ErrorHandlers = nil }
 // Config says where the API server is, and who asks.
 type Config struct {
 	NodeName   string // of this Node
-	Kubeconfig string // file; empty: the service account of the pod
+	Kubeconfig string // file, or several as KUBECONFIG has them; empty: the service account of the pod
+	Context    string // of the kubeconfig; empty: the current one
 	Service    string // host:port of the API server for a pod, where there is no Kubeconfig
 	Endpoint   string // URL that replaces the API server's; empty: as the others say
 	Accounts   string // directory of the service account's token and ca.crt; empty: [ServiceAccount]
@@ -125,14 +127,12 @@ func New(cfg Config) (*Client, error) {
 func restConfig(cfg Config) (*rest.Config, error) {
 	var rc *rest.Config
 	if cfg.Kubeconfig != "" {
-		file, err := clientcmd.LoadFromFile(cfg.Kubeconfig)
+		file, err := readKubeconfig(cfg.Kubeconfig)
 		if err != nil {
-			return nil, fmt.Errorf("read kubeconfig: %w", err)
+			return nil, err
 		}
-		if err := clientcmd.ResolveLocalPaths(file); err != nil {
-			return nil, fmt.Errorf("read kubeconfig %s: %w", cfg.Kubeconfig, err)
-		}
-		if rc, err = clientcmd.NewDefaultClientConfig(*file, nil).ClientConfig(); err != nil {
+		overrides := &clientcmd.ConfigOverrides{CurrentContext: cfg.Context}
+		if rc, err = clientcmd.NewDefaultClientConfig(*file, overrides).ClientConfig(); err != nil {
 			return nil, fmt.Errorf("read kubeconfig %s: %w", cfg.Kubeconfig, err)
 		}
 	} else {
@@ -161,6 +161,26 @@ func restConfig(cfg Config) (*rest.Config, error) {
 		rc.Host = cfg.Endpoint
 	}
 	return rc, nil
+}
+
+// readKubeconfig reads one file, or joins several as kubectl does, which leaves out
+// those that are not there.
+func readKubeconfig(names string) (*clientcmdapi.Config, error) {
+	if files := filepath.SplitList(names); len(files) > 1 {
+		file, err := (&clientcmd.ClientConfigLoadingRules{Precedence: files, WarnIfAllMissing: true}).Load()
+		if err != nil {
+			return nil, fmt.Errorf("read kubeconfig: %w", err)
+		}
+		return file, nil
+	}
+	file, err := clientcmd.LoadFromFile(names)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	if err := clientcmd.ResolveLocalPaths(file); err != nil {
+		return nil, fmt.Errorf("read kubeconfig %s: %w", names, err)
+	}
+	return file, nil
 }
 
 // Run watches until ctx ends. It calls changed after what it knows of a kind has

@@ -257,8 +257,13 @@ func (s Style) footer(b *strings.Builder, r Report, all []row) {
 		say("SCOPE", d.Scope.String())
 	}
 	if a.Outcomes > 1 && a.Failing > 0 {
-		say("SCOPE", fmt.Sprintf("%d of %d choices that are made at random, such as a Service's pod", a.Failing, a.Outcomes))
+		first := ""
+		if a.More {
+			first = "the first "
+		}
+		say("SCOPE", fmt.Sprintf("%d of %s%d choices that are made at random, such as a Service's pod", a.Failing, first, a.Outcomes))
 	}
+	service(a, say)
 	for _, m := range d.Mends {
 		say("MEND", m.Words+"    replay: "+strings.ToUpper(string(m.Verdict)))
 		if m.Lasting != "" {
@@ -275,6 +280,53 @@ func (s Style) footer(b *strings.Builder, r Report, all []row) {
 		if a.Verdict == path.Arrived {
 			say("COST", c)
 		}
+	}
+}
+
+// mostWays bounds the lines about who is behind a Service.
+const mostWays = 8
+
+// service says what the API server has of the Service that was asked, and who is
+// behind it, a line for all that are alike.
+func service(a *path.Answer, say func(word, text string)) {
+	if s := a.Service; s != nil {
+		text := s.ID
+		if s.Addr.IsValid() {
+			text += " is " + s.Addr.String()
+			if s.Port > 0 {
+				text += fmt.Sprintf(":%d", s.Port)
+			}
+		} else {
+			text += " has no address of its own"
+		}
+		if s.Backends >= 0 {
+			text += fmt.Sprintf("; %d of %d backends ready", s.Ready, s.Backends)
+		}
+		say("SVC", text)
+		for _, n := range s.Notes {
+			say("", n)
+		}
+	}
+	if len(a.Ways) == 1 && a.Ways[0].Alike == 0 {
+		return // the hops have said it
+	}
+	for i, w := range a.Ways {
+		if i == mostWays {
+			say("", fmt.Sprintf("and %d kinds more; -o json has them", len(a.Ways)-mostWays))
+			break
+		}
+		text := w.To
+		if w.Pod != "" {
+			text += " " + w.Pod
+		}
+		if w.Alike > 0 {
+			text += fmt.Sprintf(" and %d more alike", w.Alike)
+		}
+		text += ": " + string(w.Verdict)
+		if w.Code != "" {
+			text += ", " + string(w.Code)
+		}
+		say("BEHIND", text)
 	}
 }
 

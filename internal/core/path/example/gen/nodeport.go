@@ -38,7 +38,10 @@ func nodeport() *path.World {
 	c.Pods = path.Known([]path.Pod{})
 	eni(&w.VPCs[0], "eni-09", "10.0.1.50")
 	w.Nodes = []path.Node{n, c}
-	w.Services = path.Known([]path.Service{{Namespace: "default", Name: "web", Addr: addr("10.100.0.10"), Ports: []uint16{80}}})
+	w.Services = path.Known([]path.Service{{Namespace: "default", Name: "web", Addr: addr("10.100.0.10"),
+		Ports: []path.ServicePort{{Proto: path.TCP, Port: 80, NodePort: 30080}},
+		Backends: path.Known([]path.Backend{{Addr: addr("10.0.1.5"), Port: 8080, Proto: path.TCP, Ready: true},
+			{Addr: addr("10.0.1.15"), Port: 8080, Proto: path.TCP, Ready: true}})}})
 	return w
 }
 
