@@ -27,7 +27,7 @@ test: build ## everything but e2e, on the real kernel; needs root
 
 e2e: build kubernetes ## a real Kubernetes in the lab, and the chart's alerts; needs root
 	cd test/chart && go test -count=1 ./...
-	cd test/kubernetes && go test -count=1 -timeout 30m -parallel 2 -tags e2e ./e2e
+	cd test/kubernetes && go test -count=1 -timeout 30m -parallel 3 -tags e2e ./e2e
 
 differential: ## N random packets, for real and explained: N=10000 SEED=7; needs root
 	@go test ./lab/differential -count=1 -timeout 60m -run TestDifferential -probes $(N) -seed $(SEED) -v | grep -v '^=== '

@@ -41,6 +41,7 @@ instances:
 // TestChart: the image and the chart as a user has them, from a cluster without a
 // network to one with, through an upgrade, and back.
 func TestChart(t *testing.T) {
+	t.Parallel()
 	needCluster(t)
 	// The lab's instances find no plugin of ours but the one that is installed.
 	programs := t.TempDir()
