@@ -116,6 +116,8 @@ func controlPlaneComesBack(c *cluster) {
 	if out := c.kubectl("get", "deployments", "-o", "name"); out != "" {
 		c.t.Errorf("the new cluster has %q of the old one", out)
 	}
+	c.grant()
+	c.published()
 	c.eventually("a deployment can be made", func() error {
 		_, err := c.try([]byte(web), "kubectl", "--", "apply", "-f", "-")
 		return err

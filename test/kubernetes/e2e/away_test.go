@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	core "github.com/fairway-cni/fairway/internal/core/cluster"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/world"
@@ -34,8 +35,9 @@ const (
 )
 
 // TestAway is five minutes in which, while pods talk: an agent is gone, the API server
-// is gone for a minute and another agent is started meanwhile, and EC2 is throttled
-// while pods are made. It runs beside TestCluster, because it mostly waits.
+// is gone for a minute and another agent is started meanwhile, EC2 is throttled while
+// pods are made, and agents begin anew with other options. It runs beside TestCluster,
+// because it mostly waits.
 func TestAway(t *testing.T) {
 	t.Parallel()
 	s := &away{cluster: startMembers(t, "away", "\nec2: {delay: 50ms, attach: 1s}")}
@@ -45,6 +47,7 @@ func TestAway(t *testing.T) {
 	s.readyPods("app=web", 3)
 	s.goner = s.pinned("goner", "node-a")
 	s.readyPods("app=goner", 1)
+	s.published()
 	s.endpoints = s.readEndpoints()
 	s.startTalk()
 	for _, step := range []struct {
@@ -54,6 +57,8 @@ func TestAway(t *testing.T) {
 		{"an agent is killed", s.agentIsKilled},
 		{"the API server is away and an agent starts", s.serverIsAway},
 		{"EC2 is throttled", s.throttled},
+		{"the nodes are shown", s.nodesAreShown},
+		{"bad options stop at the first node", s.badOptionsStop},
 		{"after five minutes nothing has changed", s.fiveMinutes},
 		{"the agent is back", s.agentIsBack},
 		{"nothing was lost", s.nothingLost},
@@ -207,6 +212,7 @@ func (s *away) startAgent(node string) {
 func (s *away) agentIsKilled() {
 	s.stopAgent("node-a")
 	s.killed = time.Now()
+	s.kubectl("taint", "node", "node-a", core.NotReadyTaint+"=:NoSchedule") // as of a node that has just come
 	s.kubectl("delete", "pod", "goner", "--timeout=60s")
 	s.pinned("waiter", "node-a")
 	s.eventually("a new pod is told why it waits", func() error {
@@ -262,9 +268,9 @@ const controlPlane = "control-plane"
 // crowd is more pods than the nodes' first ENIs have addresses for.
 const crowd = 36
 
-// throttled: EC2 refuses most calls while pods need addresses; each gets one.
+// throttled: EC2 refuses every other call while pods need addresses; each gets one.
 func (s *away) throttled() {
-	s.run(nil, "fault", "ec2", "*", "--error=RequestLimitExceeded", "--probability=70%", "--seed=3")
+	s.run(nil, "fault", "ec2", "*", "--error=RequestLimitExceeded", "--probability=50%", "--seed=3")
 	since := time.Now()
 	s.apply(fmt.Sprintf(`
 apiVersion: apps/v1
@@ -282,7 +288,6 @@ spec:
       containers: [{name: pause, image: fairway.test/pause:1}]
 `, crowd))
 	pods := s.readyPods("app=crowd", crowd)
-	s.run(nil, "fault", "clear")
 	had := map[string]string{}
 	for _, p := range pods {
 		if other, ok := had[p.Status.PodIP]; ok {
@@ -290,19 +295,23 @@ spec:
 		}
 		had[p.Status.PodIP] = p.Name
 	}
-	var calls []ec2sim.Call
-	if err := json.Unmarshal([]byte(s.run(nil, "calls", "-o", "json")), &calls); err != nil {
-		s.t.Fatal(err)
-	}
 	refused := map[string]int{}
-	for _, c := range calls {
-		if c.Start.After(since) && c.Code == "RequestLimitExceeded" {
-			refused[c.Action]++
+	s.eventually("a call was throttled", func() error {
+		var calls []ec2sim.Call
+		if err := json.Unmarshal([]byte(s.run(nil, "calls", "-o", "json")), &calls); err != nil {
+			return err
 		}
-	}
-	if len(refused) == 0 {
-		s.t.Errorf("no call was throttled: %d pods needed none", crowd)
-	}
+		for _, c := range calls {
+			if c.Start.After(since) && c.Code == "RequestLimitExceeded" {
+				refused[c.Action]++
+			}
+		}
+		if len(refused) == 0 {
+			return errors.New("none was")
+		}
+		return nil
+	})
+	s.run(nil, "fault", "clear")
 	s.t.Logf("throttled: %v", refused)
 	s.unharmed()
 }
@@ -318,6 +327,9 @@ func (s *away) fiveMinutes() {
 	if _, err := s.agentStatus("node-a"); err == nil {
 		s.t.Error("the agent of node-a is there")
 	}
+	if !s.tainted("node-a") {
+		s.t.Error("somebody has taken the start-up taint of node-a, whose agent is away")
+	}
 	s.requests.goesOn()
 }
 
@@ -326,6 +338,12 @@ func (s *away) fiveMinutes() {
 func (s *away) agentIsBack() {
 	s.startAgent("node-a")
 	waiter := s.only(s.readyPods("app=waiter", 1))
+	s.eventually("the start-up taint of node-a is taken", func() error {
+		if s.tainted("node-a") {
+			return errors.New("it is there")
+		}
+		return nil
+	})
 	s.eventually("addresses of node-a are held by the pods that there are", func() error {
 		st, err := s.agentStatus("node-a")
 		if err != nil {

@@ -68,6 +68,7 @@ var malformedObjects = []malformed{
 // TestDefinitions: the API server takes what is in order, and refuses what is
 // malformed by the field's name.
 func TestDefinitions(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t, "crd", noNode, "--outside=outside")
 	c.kubectl("apply", "--server-side", "-f", filepath.Join(repository, "deploy", "crds"))
 	c.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")

@@ -97,17 +97,19 @@ spec:
 // what happens to clusters, in each mode of kube-proxy.
 func TestCluster(t *testing.T) {
 	t.Parallel() // with TestAway, which mostly waits
-	for _, mode := range []string{"iptables", "nftables"} {
-		t.Run(mode, func(t *testing.T) { testCluster(t, mode) })
-	}
+	t.Run("iptables", func(t *testing.T) { testCluster(t, "iptables", slices.Concat(usage, comebacks)) })
+	t.Run("nftables", func(t *testing.T) { testCluster(t, "nftables", usage) })
 }
 
-func testCluster(t *testing.T, mode string) {
-	c := startMembers(t, mode[:3], "", "--proxy-mode="+mode)
-	for _, step := range []struct {
-		name string
-		run  func(*cluster)
-	}{
+// step is a part of a story; the later ones go on from what the earlier ones left.
+type step struct {
+	name string
+	run  func(*cluster)
+}
+
+// usage is where packets pass kube-proxy, comebacks what has nothing to do with it.
+var (
+	usage = []step{
 		{"nodes are there", nodesAreThere},
 		{"pods see each other", podsSeeEachOther},
 		{"a service leads to each pod", serviceLeadsToPods},
@@ -115,22 +117,31 @@ func testCluster(t *testing.T, mode string) {
 		{"names lead to services", namesLeadToServices},
 		{"pods of the host's network", hostNetworkPods},
 		{"host ports", hostPorts},
-		{"exec and logs", execAndLogs},
-		{"rights are checked", rightsAreChecked},
 		{"a node is drained and rebooted under traffic", drainLosesNothing},
 		{"a rolling update loses no request", rollingUpdateLosesNothing},
+		{"the role's rights suffice", rightsSuffice},
+	}
+	comebacks = []step{
+		{"exec and logs", execAndLogs},
+		{"rights are checked", rightsAreChecked},
+		{"a pool grows by the pods that are bound", poolGrowsByBoundPods},
 		{"programs that end are started again", programsStartAgain},
 		{"a node comes back", nodeComesBack},
 		{"a launched instance joins", launchedInstanceJoins},
 		{"the control plane comes back", controlPlaneComesBack},
-		{"the role's rights suffice", rightsSuffice},
-	} {
-		ok := t.Run(step.name, func(t *testing.T) {
+		{"the role's rights still suffice", rightsSuffice},
+	}
+)
+
+func testCluster(t *testing.T, mode string, steps []step) {
+	c := startMembers(t, mode[:3], "", "--proxy-mode="+mode)
+	for _, s := range steps {
+		ok := t.Run(s.name, func(t *testing.T) {
 			c.t = t
-			step.run(c)
+			s.run(c)
 		})
 		if !ok {
-			return // the later ones go on from here
+			return
 		}
 	}
 }
