@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -208,7 +210,16 @@ type pulse struct {
 	sent     atomic.Int64
 	answered atomic.Int64
 	done     chan struct{}
-	stop     func()
+
+	mu      sync.Mutex
+	missing map[uint64]missed // by number: what is not answered yet
+	stop    func()
+}
+
+// missed is a packet without an answer: when it was sent, and what the kernel said.
+type missed struct {
+	at    time.Time
+	fault error
 }
 
 // startPulse sends a number from one end to another at every interval.
@@ -229,7 +240,7 @@ func startPulse(t *testing.T, from, to end, interval time.Duration) *pulse {
 			}
 		}
 	}()
-	p := &pulse{what: fmt.Sprintf("pulse from %s to %s", from.name, to.name), done: make(chan struct{})}
+	p := &pulse{what: fmt.Sprintf("pulse from %s to %s", from.name, to.name), done: make(chan struct{}), missing: make(map[uint64]missed)}
 	p.conn = openUDP(t, from.ns, func() (*net.UDPConn, error) {
 		return net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from.addr, 0)), server.LocalAddr().(*net.UDPAddr))
 	})
@@ -253,7 +264,15 @@ func (p *pulse) send(interval time.Duration, stop <-chan struct{}) {
 		}
 		// That the way is not there is an error of this or of the next call, and
 		// the number is lost like another.
-		p.conn.Write(binary.BigEndian.AppendUint64(nil, uint64(p.sent.Add(1))))
+		n := uint64(p.sent.Add(1))
+		p.mu.Lock()
+		p.missing[n] = missed{at: time.Now()}
+		p.mu.Unlock()
+		if _, err := p.conn.Write(binary.BigEndian.AppendUint64(nil, n)); err != nil {
+			p.mu.Lock()
+			p.missing[n] = missed{time.Now(), err}
+			p.mu.Unlock()
+		}
 	}
 }
 
@@ -265,6 +284,9 @@ func (p *pulse) receive() {
 			return
 		}
 		if err == nil && n == 8 {
+			p.mu.Lock()
+			delete(p.missing, binary.BigEndian.Uint64(buf))
+			p.mu.Unlock()
 			p.answered.Add(1)
 		}
 	}
@@ -289,10 +311,22 @@ func (p *pulse) lostNone(t *testing.T) {
 	p.stop()
 	eventually(t, p.what+" is answered", func() error {
 		if sent, answered := p.sent.Load(), p.answered.Load(); answered != sent {
-			return fmt.Errorf("%d sent, %d answered: %d lost", sent, answered, sent-answered)
+			return fmt.Errorf("%d sent, %d answered: %s", sent, answered, p.lost())
 		}
 		return nil
 	})
+}
+
+// lost says which are missing, to be compared with the logs.
+func (p *pulse) lost() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var text strings.Builder
+	for _, n := range slices.Sorted(maps.Keys(p.missing)) {
+		m := p.missing[n]
+		fmt.Fprintf(&text, "%d lost, sent at %s (%v); ", n, m.at.UTC().Format("15:04:05.000"), m.fault)
+	}
+	return text.String()
 }
 
 // openUDP opens a socket in a namespace. Its buffer is so large that a process
