@@ -51,13 +51,16 @@ func (s *away) nodesAreShown() {
 	}
 	var pods corev1.PodList
 	s.get(&pods, "pods", "-l", "app=steady")
-	for _, node := range nodeNames { // that of node-a was written before its agent ended
-		n := s.eniNode(node)
-		for _, p := range pods.Items {
-			if p.Spec.NodeName == node && !slices.ContainsFunc(n.Status.Pods, func(a v1alpha1.PodAddress) bool { return a.Name == p.Name && a.Address == p.Status.PodIP }) {
-				s.t.Errorf("%s does not show that %s has %s: %+v", node, p.Name, p.Status.PodIP, n.Status.Pods)
+	for _, node := range []string{"node-b", "node-c"} { // what node-a had not yet said, its agent cannot say now
+		s.eventually("the ENINode of "+node+" shows who has which address", func() error {
+			n := s.eniNode(node)
+			for _, p := range pods.Items {
+				if p.Spec.NodeName == node && !slices.ContainsFunc(n.Status.Pods, func(a v1alpha1.PodAddress) bool { return a.Name == p.Name && a.Address == p.Status.PodIP }) {
+					return fmt.Errorf("it does not show that %s has %s: %+v", p.Name, p.Status.PodIP, n.Status.Pods)
+				}
 			}
-		}
+			return nil
+		})
 	}
 }
 
