@@ -119,7 +119,7 @@ func (s *sim) checkRecords(records *store.Store) {
 			}
 			m.hold(r.ContainerID, r.Addr)
 		case !r.Held() && known && t.owner == r.ContainerID && s.interrupted.owner == r.ContainerID:
-			t.released = r.ReleasedAt.Add(-s.skew)
+			t.released = r.ReleasedAt
 			delete(m.byOwner, t.owner)
 		case !r.Held() && (!known || !t.released.IsZero()): // older than what the ledger knows, and over
 		default:
@@ -352,7 +352,7 @@ func (s *sim) changed(l *simLife, c ipam.Change, err error) {
 	}
 	s.tally.count("limit met", 1)
 	for _, f := range l.book.flight {
-		if t := &s.truth; !same(f.Change, c) || f.Since.Before(t.heardAt.Add(s.skew)) || t.listed.Before(t.disturbed.Add(Settle+s.world.lag)) {
+		if t := &s.truth; !same(f.Change, c) || f.Since.Before(t.heardAt) || t.listed.Before(t.disturbed.Add(Settle+s.world.lag)) {
 			continue
 		}
 		s.wrong("%s: %v; nothing has grown that the agent could not know", c, err)
@@ -363,7 +363,7 @@ func (s *sim) changed(l *simLife, c ipam.Change, err error) {
 func (s *sim) checkFlight(l *simLife) {
 	b := l.book
 	if l.cfg.MaxPods == 0 || !slices.ContainsFunc(b.flight, func(f flight) bool {
-		return f.Since.Equal(l.now()) && (f.Change.Kind == ipam.CreateENI || f.Change.Kind == ipam.AssignAddresses || f.Change.Kind == ipam.AssignPrefixes)
+		return f.Since.Equal(time.Now()) && (f.Change.Kind == ipam.CreateENI || f.Change.Kind == ipam.AssignAddresses || f.Change.Kind == ipam.AssignPrefixes)
 	}) {
 		return
 	}
@@ -437,7 +437,7 @@ func (s *sim) state() string {
 		}) {
 			fmt.Fprintf(&b, "block   %s %s %s\n", k.Kind, k.Target, l.book.blocked[k].Reason)
 		}
-		for _, c := range ipam.Plan(l.book.State(), l.cfg.Targets, l.now()) {
+		for _, c := range ipam.Plan(l.book.State(), l.cfg.Targets, time.Now()) {
 			fmt.Fprintf(&b, "plan    %s\n", c)
 		}
 		fmt.Fprintf(&b, "wanted  %+v\n", ipam.Wanted(l.book.State(), l.cfg.Targets))

@@ -39,12 +39,11 @@ type simLife struct {
 	cfg     Config
 	work    chan func(*Book)
 	done    chan struct{}
-	died    chan struct{}    // the owner's goroutine has ended
-	idle    chan struct{}    // the executor has
-	waiters []*call          // in the order in which they found nothing
-	now     func() time.Time // the node's clock, which a death may find set
-	steps   int              // durable steps until the agent dies; 0: it does not
-	op      operation        // what a death would interrupt
+	died    chan struct{} // the owner's goroutine has ended
+	idle    chan struct{} // the executor has
+	waiters []*call       // in the order in which they found nothing
+	steps   int           // durable steps until the agent dies; 0: it does not
+	op      operation     // what a death would interrupt
 }
 
 // executorKey is the executor's loop among the items.
@@ -69,12 +68,9 @@ func (s *sim) start() {
 		return
 	}
 	s.checkRecords(records)
-	s.setClock()
-	skew := s.skew
-	now := func() time.Time { return time.Now().Add(skew) }
 	s.lives++
 	l := &simLife{s: s, no: s.lives, records: records, cfg: s.world.cfg, work: make(chan func(*Book)), done: make(chan struct{}),
-		died: make(chan struct{}), idle: make(chan struct{}), now: now}
+		died: make(chan struct{}), idle: make(chan struct{})}
 	l.ctx, l.end = context.WithCancel(context.Background())
 	if s.spoil.config != nil {
 		s.spoil.config(&l.cfg)
@@ -82,19 +78,19 @@ func (s *sim) start() {
 	id := s.world.self
 	limits, _ := vpc.LimitsOf(id.InstanceType)
 	l.book = NewBook(l.cfg, Identity{InstanceID: id.InstanceID, InstanceType: id.InstanceType, Limits: limits, VPCID: id.VPCID, Zone: id.AZ, Groups: id.Groups},
-		records, s.r.log, now)
+		records, s.r.log, time.Now)
 	l.book.Drives(s.devices)
 	if err := l.book.Restore(); err != nil {
 		s.wrong("restore: %v", err)
 	}
-	l.book.SawMetadata(enis, asked.Add(skew))
+	l.book.SawMetadata(enis, asked)
 	s.truth.heard(asked, s.truth.metadataAt, true)
 	records.Step = l.step
 	s.life = l
 	s.event("start", "")
 	go l.own()
 	s.r.wire = func(rt http.RoundTripper) http.RoundTripper { return &simWire{l, rt} }
-	x := &Executor{Log: s.r.log, Now: now, Cloud: s.r.client(), Meta: imds.New(s.imdsConfig(l)), Do: l.doExecutor,
+	x := &Executor{Log: s.r.log, Now: time.Now, Cloud: s.r.client(), Meta: imds.New(s.imdsConfig(l)), Do: l.doExecutor,
 		Rand: func(d time.Duration) time.Duration {
 			return time.Duration(mixed(s.seed, uint64(l.no), uint64(time.Since(s.began))) % uint64(d))
 		},
@@ -108,26 +104,6 @@ func (s *sim) start() {
 	}
 	go func() { defer close(l.idle); x.Run(l.ctx) }()
 	s.in(time.Second, l.tick)
-}
-
-// setClock has the node's clock set while no agent runs, sometimes: within one life Go's
-// clock goes on whatever is set. An address that rested by a clock that jumped has
-// rested.
-func (s *sim) setClock() {
-	if s.calm || !s.chance(8) {
-		return
-	}
-	jump := s.upTo(2*time.Hour) - time.Hour
-	s.skew += jump
-	s.tally.fault("clock set")
-	s.event("clock set", jump.String())
-	if jump > 0 {
-		for _, t := range s.model.addrs {
-			if !t.released.IsZero() {
-				t.released = t.released.Add(-jump)
-			}
-		}
-	}
 }
 
 // mixed makes one number of several, the same each time.

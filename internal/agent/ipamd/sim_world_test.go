@@ -404,7 +404,7 @@ func (s *sim) unsettled(leakedGone bool) string {
 		return "addresses are held by nobody"
 	}
 	if !l.cfg.IMDSOnly {
-		if plan := ipam.Plan(b.State(), l.cfg.Targets, l.now()); len(plan) > 0 || len(b.flight) > 0 {
+		if plan := ipam.Plan(b.State(), l.cfg.Targets, time.Now()); len(plan) > 0 || len(b.flight) > 0 {
 			return "there is something to do"
 		}
 	}
