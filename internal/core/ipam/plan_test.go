@@ -209,6 +209,7 @@ var planCases = []struct {
 		"delete eni-5: it is attached to nothing, and not wanted",
 	}},
 	{"not wanted, but new: somebody else may be about to attach it", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))).but(func(s *State) { s.Detached[0].CreatedAt = t0.Add(-time.Second) }), ips(7, 0), nil},
+	{"not wanted, and made before the clock was set back an hour", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))).but(func(s *State) { s.Detached[0].CreatedAt = t0.Add(time.Hour) }), ips(7, 0), []string{"delete eni-5: it is attached to nothing, and not wanted"}},
 	{"its attach is refused: no other is made", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 5))).blocks(AttachENI, "eni-5"), ips(5, 0), nil},
 	{"it is being attached: no other is made", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 5))).under(Change{Kind: AttachENI, ENI: "eni-5", DeviceIndex: 1}), ips(5, 0), nil},
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 )
@@ -76,7 +77,7 @@ func (p *planner) fate(a account) (own int, f fate) {
 		return 0, stays
 	}
 	f = goes
-	if a.busy || p.l.touched[a.ID] || !a.CreatedAt.IsZero() && !p.l.ripe(a.CreatedAt, p.t, p.now) {
+	if a.busy || p.l.touched[a.ID] || p.young(a.CreatedAt) {
 		f = ripens
 	}
 	for _, u := range a.units {
@@ -218,6 +219,16 @@ func (p *planner) giveBack(a account, most int, which func(unit) bool, why strin
 	return n, soon
 }
 
+// young reports whether an ENI was made so short ago that it is left alone. One from
+// the future was made before the clock was set back, and is not young until then.
+func (p *planner) young(created time.Time) bool {
+	const apart = time.Minute // that clocks are, or are set in small steps
+	if created.IsZero() || created.After(p.now.Add(apart)) {
+		return false
+	}
+	return !p.l.ripe(created, p.t, p.now)
+}
+
 // remove deletes ENIs of this node that are left over and not wanted. One that is
 // new may be somebody else's who is about to attach it: an agent that is ending.
 func (p *planner) remove() {
@@ -225,7 +236,7 @@ func (p *planner) remove() {
 		if p.l.touched[e.ID] || p.l.attaching[e.ID] || !idle(e) {
 			continue
 		}
-		if !e.CreatedAt.IsZero() && !p.l.ripe(e.CreatedAt, p.t, p.now) || p.blocked(DeleteENI, e.ID, "") {
+		if p.young(e.CreatedAt) || p.blocked(DeleteENI, e.ID, "") {
 			continue
 		}
 		p.do(Change{Kind: DeleteENI, ENI: e.ID, Why: "it is attached to nothing, and not wanted"})
