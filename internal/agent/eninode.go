@@ -82,7 +82,7 @@ const refusalHold = 2 * time.Minute
 // condition: an ENI is made and attached in some ten seconds.
 const waitsTooLong = 20 * time.Second
 
-// observer keeps what one status alone does not say: when EC2 refused last.
+// judge keeps what one status alone does not say: when EC2 refused last.
 type judge struct {
 	refused map[ipam.Cause]refusal
 }
