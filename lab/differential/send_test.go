@@ -80,6 +80,7 @@ type flight struct {
 	o        outcome
 	counters map[string]uint64
 	errno    error
+	reset    *fate // of a reset that was dropped before its SYN was heard to be refused
 }
 
 // How long nobody may know anything of a packet before the counters of the
@@ -313,6 +314,9 @@ func (f *flight) hear(d tracepoint.Drop) error {
 		said.at = ""
 	}
 	switch {
+	case reply && f.o.forward.state == unknown && d.Flags&tracepoint.RST != 0:
+		// The kernel answers before it frees what it answers to.
+		f.reset = &said
 	case reply && f.o.reply.state != dropped:
 		if f.o.forward.state == unknown {
 			f.o.forward = fate{state: delivered}
@@ -323,8 +327,11 @@ func (f *flight) hear(d tracepoint.Drop) error {
 		if d.Reason == "NO_SOCKET" {
 			f.o.forward.state = refused
 			f.o.reply.state = unknown
-			if errors.Is(f.errno, unix.ECONNREFUSED) { // the socket heard first
+			switch {
+			case errors.Is(f.errno, unix.ECONNREFUSED): // the socket heard first
 				f.o.reply = fate{state: delivered, at: f.s.from.name}
+			case f.reset != nil:
+				f.o.reply = *f.reset
 			}
 		}
 	}
@@ -363,7 +370,7 @@ func (f *flight) like(d tracepoint.Drop) (reply, mine bool) {
 	case flags == tracepoint.SYN|tracepoint.ACK:
 		return true, d.Src.Port() == f.s.port
 	case flags&tracepoint.RST != 0:
-		return true, d.Src.Port() == f.s.port && f.o.forward.state == refused
+		return true, d.Src.Port() == f.s.port && (f.o.forward.state == refused || d.Dst.Port() == f.port)
 	}
 	return false, false
 }
