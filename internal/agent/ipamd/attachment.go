@@ -140,6 +140,7 @@ func Await(ctx context.Context, owner ipam.Owner, wait time.Duration, do Do, try
 	}()
 	for {
 		var o ipam.Outlook
+		var rest time.Duration // until the next address has rested; by the book's clock
 		var err error
 		lost := do(ctx, func(b *Book) {
 			err = try(b)
@@ -157,6 +158,7 @@ func Await(ctx context.Context, owner ipam.Owner, wait time.Duration, do Do, try
 					place = b.Wait(owner)
 				}
 				o = b.Outlook(wait)
+				rest = o.Free.Sub(b.now())
 			}
 		})
 		if lost != nil {
@@ -170,7 +172,7 @@ func Await(ctx context.Context, owner ipam.Owner, wait time.Duration, do Do, try
 		}
 		var cooled <-chan time.Time
 		if !o.Free.IsZero() {
-			cooled = time.After(time.Until(o.Free))
+			cooled = time.After(rest)
 		}
 		select {
 		case <-place.C:
