@@ -272,8 +272,8 @@ func (a *assembly) persist(ctx context.Context, what string, f func(context.Cont
 func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	loop := &nodeLoop{state: n, commands: make(chan func(*nodeState)), drift: make(chan string)}
-	x := &ipamd.Executor{Log: a.log, Now: a.clock.Now, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doBook, Observe: observer(a.metrics)}
+	loop := newNodeLoop(n)
+	x := &ipamd.Executor{Log: a.log, Now: a.clock.Now, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doFirst, Observe: observer(a.metrics)}
 	h := &handlers{cfg: a.cfg, log: a.log, loop: loop, metrics: a.metrics}
 
 	ln, err := cniserver.Listen(a.cfg.Socket)

@@ -87,7 +87,7 @@ func (h *handlers) add(ctx context.Context, c *cniserver.Call) cniserver.Reply {
 	n := h.loop.state
 	var p node.Attachment
 	var r request
-	err := ipamd.Await(ctx, owner(c), h.cfg.AddWait, h.loop.doBook, func(*ipamd.Book) (err error) {
+	err := n.book.Await(ctx, owner(c), h.cfg.AddWait, h.loop.doBook, func(*ipamd.Book) (err error) {
 		r = n.request(c)
 		p, err = n.add(r)
 		return err

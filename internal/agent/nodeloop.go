@@ -30,10 +30,19 @@ func (n *nodeState) tick() {
 
 // nodeLoop runs the functions that are sent to it, one after the other, and has
 // the kernel repaired when someone else has changed it.
+//
+// What the executor does with the addresses goes before pods: it is short, and in a
+// burst the ADDs that wait for their turn take many times as long as a call to EC2,
+// which the rest of the burst needs under way.
 type nodeLoop struct {
 	state    *nodeState
 	commands chan func(*nodeState)
-	drift    chan string // why the kernel should be looked at; nil: nobody watches
+	first    chan func(*nodeState) // the executor's
+	drift    chan string           // why the kernel should be looked at; nil: nobody watches
+}
+
+func newNodeLoop(n *nodeState) *nodeLoop {
+	return &nodeLoop{state: n, commands: make(chan func(*nodeState)), first: make(chan func(*nodeState)), drift: make(chan string)}
 }
 
 const (
@@ -57,8 +66,16 @@ func (l *nodeLoop) run(ctx context.Context) {
 	pending, why := false, "timer"
 	for {
 		select {
+		case f := <-l.first:
+			f(l.state)
+			continue
+		default:
+		}
+		select {
 		case <-ctx.Done():
 			return
+		case f := <-l.first:
+			f(l.state)
 		case f := <-l.commands:
 			f(l.state)
 		case <-ticker.C:
@@ -86,17 +103,26 @@ func (l *nodeLoop) run(ctx context.Context) {
 
 // do runs f in the node loop and waits for it.
 func (l *nodeLoop) do(ctx context.Context, f func(*nodeState)) error {
-	done := make(chan struct{})
-	select {
-	case l.commands <- func(n *nodeState) { defer close(done); f(n) }:
-		<-done
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return l.send(ctx, l.commands, f)
 }
 
 // doBook is do for what concerns the addresses only.
 func (l *nodeLoop) doBook(ctx context.Context, f func(*ipamd.Book)) error {
 	return l.do(ctx, func(n *nodeState) { f(n.book) })
+}
+
+// doFirst is doBook for the executor.
+func (l *nodeLoop) doFirst(ctx context.Context, f func(*ipamd.Book)) error {
+	return l.send(ctx, l.first, func(n *nodeState) { f(n.book) })
+}
+
+func (l *nodeLoop) send(ctx context.Context, to chan<- func(*nodeState), f func(*nodeState)) error {
+	done := make(chan struct{})
+	select {
+	case to <- func(n *nodeState) { defer close(done); f(n) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
@@ -126,8 +127,13 @@ func (b *Book) Outlook(wait time.Duration) ipam.Outlook {
 // Await runs try until it does not fail for want of an address, in owner's turn. Do
 // runs a function in the goroutine that owns the book; try is run there, and calls
 // [Book.Hold]. It gives up when ctx ends, or with an [*EmptyError] where nothing can
-// be hoped for within wait.
-func Await(ctx context.Context, owner ipam.Owner, wait time.Duration, do Do, try func(*Book) error) error {
+// be hoped for within wait. It may be called from any goroutine.
+func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, do Do, try func(*Book) error) error {
+	// In a burst the owner is busy with those who came before, and EC2 is asked
+	// meanwhile: for this one too, though it has not had its turn.
+	b.coming.Add(1)
+	turn := sync.OnceFunc(func() { b.coming.Add(-1) })
+	defer turn()
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	var place *Waiter
@@ -143,6 +149,7 @@ func Await(ctx context.Context, owner ipam.Owner, wait time.Duration, do Do, try
 		var rest time.Duration // until the next address has rested; by the book's clock
 		var err error
 		lost := do(ctx, func(b *Book) {
+			turn()
 			err = try(b)
 			exhausted := errors.Is(err, ipam.ErrExhausted)
 			switch {

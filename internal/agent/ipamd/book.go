@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/cluster"
@@ -92,6 +93,7 @@ type Book struct {
 	listed    time.Time // when it was last asked for the list that it gave
 	started   time.Time
 	scheduled map[cluster.PodName]bool // pods that are bound to the node and will ask
+	coming    atomic.Int32             // ADDs that have had no turn yet; anybody's to change
 	subnetsAt time.Time                // when EC2 is to be asked for the subnets
 
 	subnetsTried bool // EC2 was asked for them, whatever it said

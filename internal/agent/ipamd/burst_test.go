@@ -1,6 +1,7 @@
 package ipamd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
+	"github.com/fairway-cni/fairway/internal/edge/store"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 )
 
@@ -79,6 +81,66 @@ func TestBurst(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestComing: EC2 is asked for ADDs that have not had their turn yet, and no longer
+// than they are there.
+func TestComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, ec2sim.Config{Delay: 50 * time.Millisecond}, "m5.large", "10.0.0.0/20")
+		r.cfg.Targets.Prefixes = true
+		a := r.start()
+		time.Sleep(time.Minute)
+		turn := make(chan struct{})
+		inTurn := func(ctx context.Context, f func(*Book)) error {
+			select {
+			case <-turn:
+				return a.do(ctx, f)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		ctx, hangUp := context.WithCancel(t.Context())
+		var served sync.WaitGroup
+		for i := range 40 {
+			ctx := ctx
+			if i < 30 { // these stay on the line
+				ctx = t.Context()
+			}
+			served.Go(func() {
+				err := a.book.Await(ctx, pod(fmt.Sprint(i)), time.Minute, inTurn, func(b *Book) error {
+					_, err := b.Hold(store.Record{ContainerID: fmt.Sprint(i), IfName: "eth0"})
+					return err
+				})
+				if (err != nil) != (i >= 30) {
+					t.Errorf("pod %d: %v", i, err)
+				}
+			})
+		}
+		synctest.Wait()
+		expect := func(pods, free int) {
+			t.Helper()
+			a.must(func(b *Book) {
+				if got := b.State().Scheduled; got != pods {
+					t.Errorf("%d pods are expected, want %d", got, pods)
+				}
+				if got := b.pool.Stats(b.now()).Free; got < free {
+					t.Errorf("%d free addresses, want at least %d", got, free)
+				}
+				b.wake()
+			})
+		}
+		expect(40, 0)
+		time.Sleep(time.Second)
+		expect(40, 40)
+		hangUp()
+		synctest.Wait()
+		expect(30, 40)
+		close(turn)
+		served.Wait()
+		expect(0, 10)
+		a.stop()
+	})
 }
 
 // TestIdle: a node that nothing happens on asks EC2 hardly ever.

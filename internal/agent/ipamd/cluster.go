@@ -21,11 +21,13 @@ func (b *Book) Schedule(pods map[cluster.PodName]bool) {
 	}
 }
 
-// expected is how many of the scheduled pods have no address and do not wait for one.
-// An ADD that waits is taken for one of theirs.
+// expected is how many pods will ask for an address and do not wait for one: those
+// that are scheduled and have none, or the ADDs that have come and had no turn yet
+// where these are more. An ADD that waits is taken for that of a scheduled pod.
 func (b *Book) expected() int {
+	coming := int(b.coming.Load())
 	if len(b.scheduled) == 0 {
-		return 0
+		return coming
 	}
 	served, n := b.PodNames(), 0
 	for p := range b.scheduled {
@@ -33,7 +35,7 @@ func (b *Book) expected() int {
 			n++
 		}
 	}
-	return max(n-len(b.queue), 0)
+	return max(n-len(b.queue), coming)
 }
 
 // PodNames is the pods that hold an address.

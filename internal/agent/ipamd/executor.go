@@ -87,23 +87,23 @@ func (x *Executor) Run(ctx context.Context) {
 		})
 	}
 	for ctx.Err() == nil {
-		var changes []ipam.Change
+		var orders []order
 		var next time.Time
 		err := x.Do(ctx, func(b *Book) {
 			for _, c := range chores {
 				c.hurry(b)
 			}
 			if x.Cloud != nil {
-				changes = b.Begin()
+				orders = b.orders()
 			}
 			next = b.next()
 		})
 		if err != nil {
 			return
 		}
-		for _, c := range changes {
-			x.Log.Info("ec2 change", "change", c.String())
-			start(func() outcome { return x.change(ctx, c) })
+		for _, o := range orders {
+			x.Log.Info("ec2 change", "change", o.String())
+			start(func() outcome { return x.change(ctx, o) })
 		}
 		now := x.Now()
 		for _, c := range chores {
@@ -283,20 +283,30 @@ func (x *Executor) subnets(ctx context.Context) (func(*Book), error) {
 	return func(b *Book) { b.subnetsAt = time.Time{}; b.SawSubnets(found) }, nil
 }
 
+// order is a change with all that its call says.
+type order struct {
+	ipam.Change
+	self Identity
+	spec ec2.Spec
+}
+
+// orders is what Begin takes into flight.
+func (b *Book) orders() (list []order) {
+	for _, c := range b.Begin() {
+		list = append(list, order{c, b.self, b.spec(c)})
+	}
+	return list
+}
+
 // change makes the one call of a change.
-func (x *Executor) change(ctx context.Context, c ipam.Change) outcome {
+func (x *Executor) change(ctx context.Context, o order) outcome {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	var self Identity
-	var spec ec2.Spec
-	if err := x.Do(ctx, func(b *Book) { self, spec = b.self, b.spec(c) }); err != nil {
-		return outcome{tell: func(b *Book) { b.Conclude(c, ipam.Result{}, err) }}
-	}
-	r, err := x.call(ctx, c, self, spec)
+	r, err := x.call(ctx, o)
 	if x.Observe.Change != nil {
-		x.Observe.Change(c, err)
+		x.Observe.Change(o.Change, err)
 	}
-	return outcome{tell: func(b *Book) { b.Conclude(c, r, err) }}
+	return outcome{tell: func(b *Book) { b.Conclude(o.Change, r, err) }}
 }
 
 // spec is the ENI that a change creates, or the tags of one that has none: whose
@@ -314,12 +324,12 @@ func (b *Book) spec(c ipam.Change) ec2.Spec {
 	return s
 }
 
-func (x *Executor) call(ctx context.Context, c ipam.Change, self Identity, spec ec2.Spec) (r ipam.Result, err error) {
-	switch c.Kind {
+func (x *Executor) call(ctx context.Context, o order) (r ipam.Result, err error) {
+	switch c := o.Change; c.Kind {
 	case ipam.CreateENI:
-		r.ENI, err = x.Cloud.CreateENI(ctx, spec)
+		r.ENI, err = x.Cloud.CreateENI(ctx, o.spec)
 	case ipam.AttachENI:
-		r.AttachmentID, err = x.Cloud.AttachENI(ctx, c.ENI, self.InstanceID, c.DeviceIndex, c.CardIndex)
+		r.AttachmentID, err = x.Cloud.AttachENI(ctx, c.ENI, o.self.InstanceID, c.DeviceIndex, c.CardIndex)
 	case ipam.MarkENI:
 		err = x.Cloud.MarkDeleteOnTermination(ctx, c.ENI, c.AttachmentID)
 	case ipam.AssignAddresses:
@@ -335,7 +345,7 @@ func (x *Executor) call(ctx context.Context, c ipam.Change, self Identity, spec 
 	case ipam.DeleteENI:
 		err = x.Cloud.DeleteENI(ctx, c.ENI)
 	case ipam.TagENI:
-		err = x.Cloud.TagENI(ctx, c.ENI, spec.Tags)
+		err = x.Cloud.TagENI(ctx, c.ENI, o.spec.Tags)
 	}
 	return r, err
 }

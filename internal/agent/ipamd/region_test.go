@@ -185,7 +185,7 @@ func (a *agent) add(name string) (netip.Addr, error) { return a.addFor(name, 45*
 
 func (a *agent) addFor(name string, wait time.Duration) (netip.Addr, error) {
 	var r store.Record
-	err := Await(a.ctx, pod(name), wait, a.do, func(b *Book) (err error) {
+	err := a.book.Await(a.ctx, pod(name), wait, a.do, func(b *Book) (err error) {
 		r, err = b.Hold(store.Record{ContainerID: name, IfName: "eth0", PodName: name, PodNamespace: "default"})
 		return err
 	})

@@ -115,7 +115,7 @@ func (s *sim) add(p *simPod) {
 	key := fmt.Sprintf("add %s %d", p.id, p.tries)
 	s.event("add", p.id)
 	go func() {
-		err := Await(c.ctx, pod(p.id), addWait, l.doPod(key, c), func(b *Book) error { return s.hold(l, c, b) })
+		err := l.book.Await(c.ctx, pod(p.id), addWait, l.doPod(key, c), func(b *Book) error { return s.hold(l, c, b) })
 		c.err = err
 		s.park(&item{place: result, key: key, call: c, run: func() { s.added(l, c) }})
 	}()
