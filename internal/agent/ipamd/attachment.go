@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -31,6 +32,12 @@ func (b *Book) Hold(r store.Record) (store.Record, error) {
 		}
 		a, err := b.pool.Assign(owner, b.now())
 		if err != nil {
+			return store.Record{}, err
+		}
+		// An ENI that was detached and is back has its addresses still; the next agent
+		// must not take this one for lost.
+		if err := b.strike([]netip.Addr{a.Addr}); err != nil {
+			b.pool.Cancel(owner)
 			return store.Record{}, err
 		}
 		r.Addr, r.ENI, r.CreatedAt, r.ReleasedAt = a.Addr, a.ENI, b.now(), time.Time{}
