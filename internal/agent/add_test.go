@@ -34,7 +34,7 @@ func emptyHandlers(t *testing.T, ours int, secondary ...netip.Addr) *handlers {
 	cfg := Default()
 	cfg.Targets.MaxENIs = ours
 	self := ipamd.Identity{InstanceID: "i-1", InstanceType: "t3.nano", Limits: limits}
-	state := &nodeState{cfg: cfg, log: quiet(t), now: time.Now, book: ipamd.NewBook(poolConfig(cfg), self, records, quiet(t), time.Now),
+	state := &nodeState{cfg: cfg, log: quiet(t), book: ipamd.NewBook(poolConfig(cfg), self, records, quiet(t), time.Now),
 		devices: map[vpc.MAC]string{}, pods: map[ipam.Owner]node.Attachment{}}
 	enis := []vpc.ENI{{ID: "eni-0", SubnetID: "subnet-1", Primary: netip.MustParseAddr("10.0.1.4"), Secondary: secondary}}
 	state.book.SawMetadata(enis, time.Now())

@@ -17,6 +17,7 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
+	"github.com/fairway-cni/fairway/internal/edge/bootclock"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi"
 	"github.com/fairway-cni/fairway/internal/edge/cniapi/cniserver"
 	"github.com/fairway-cni/fairway/internal/edge/cri"
@@ -81,14 +82,15 @@ func run(ctx context.Context, a *assembly) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
+	a.openClock()
 
 	a.plugins = plugins
 	if err := a.learn(ctx); err != nil {
 		return err
 	}
 	n := &nodeState{
-		cfg: cfg, log: log, now: time.Now, kernel: k, routing: a.vpcs.known, metrics: a.metrics,
-		book:    ipamd.NewBook(a.pool, a.self, records, log, time.Now),
+		cfg: cfg, log: log, clock: a.clock, kernel: k, routing: a.vpcs.known, metrics: a.metrics,
+		book:    ipamd.NewBook(a.pool, a.self, records, log, a.clock.Now),
 		devices: make(map[vpc.MAC]string),
 		pods:    make(map[ipam.Owner]node.Attachment),
 		gone:    make(map[ipam.Owner]time.Time), unproven: make(chan struct{}, 1),
@@ -118,9 +120,25 @@ type assembly struct {
 	metrics *metrics.Metrics
 	enis    []vpc.ENI // as IMDS says
 	asked   time.Time // when it was asked
+	clock   bootclock.Clock
 	vpcs    *routes
 
 	tellBroken func(ways []string) // each change of which ways of pods are broken; nil tells nobody
+}
+
+// clockFile lies beside the records, whose times it is about.
+const clockFile = "clock"
+
+// openClock opens the clock by which the records are written and read.
+func (a *assembly) openClock() {
+	var err error
+	a.clock, err = bootclock.Open(filepath.Join(filepath.Dir(a.cfg.StateDir), clockFile), bootclock.Machine)
+	if err != nil {
+		a.log.Warn("the machine's clock is used: while it is set, addresses may cool down for too long or too short a time", "error", err)
+	}
+	if offset := a.clock.Offset(); offset.Abs() > time.Second {
+		a.log.Info("the machine's clock was set since this boot's first agent; times of addresses are by the clock as it was", "ahead", offset)
+	}
 }
 
 // learn asks IMDS who and where we are, until it knows: it may be late when a node
@@ -140,7 +158,7 @@ func (a *assembly) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.asked = time.Now()
+	a.asked = a.clock.Now()
 	if a.enis, err = a.out.IMDS.ENIs(ctx); err != nil {
 		return err
 	}
@@ -255,7 +273,7 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	loop := newNodeLoop(n)
-	x := &ipamd.Executor{Log: a.log, Now: time.Now, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doFirst, Observe: observer(a.metrics)}
+	x := &ipamd.Executor{Log: a.log, Now: a.clock.Now, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doFirst, Observe: observer(a.metrics)}
 	h := &handlers{cfg: a.cfg, log: a.log, loop: loop, metrics: a.metrics}
 
 	ln, err := cniserver.Listen(a.cfg.Socket)

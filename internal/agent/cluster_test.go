@@ -68,7 +68,7 @@ func newSite(t *testing.T, change func(*Config)) *site {
 	book := ipamd.NewBook(pool, ipamd.Identity{InstanceID: "i-01234567", InstanceType: "t3.small", Limits: limits, Zone: "eu-west-1a"}, records, log, time.Now)
 	book.SawENIs([]vpc.ENI{{ID: "eni-01234567", SubnetID: "subnet-01234567", Subnet: netip.MustParsePrefix("10.0.1.0/24"), Status: "in-use",
 		Primary: netip.MustParseAddr("10.0.1.4"), Secondary: []netip.Addr{netip.MustParseAddr("10.0.1.5"), netip.MustParseAddr("10.0.1.6")}}}, time.Now())
-	s := &site{t: t, server: server, state: &nodeState{cfg: cfg, log: log, now: time.Now, book: book, pods: make(map[ipam.Owner]node.Attachment)}}
+	s := &site{t: t, server: server, state: &nodeState{cfg: cfg, log: log, book: book, pods: make(map[ipam.Owner]node.Attachment)}}
 	loop := &nodeLoop{state: s.state, commands: make(chan func(*nodeState))}
 	around := &surroundings{log: log, cache: newClusterCache(cfg), failing: make(map[string]bool)}
 	if around.api, err = kube.New(kube.Config{NodeName: "node-a", Service: cfg.Cluster.Service, Transport: server.Transport(), Observe: around.observe}); err != nil {

@@ -225,7 +225,7 @@ func stage(t *testing.T, events []event, faults *refusals) (string, error) {
 	if faults != nil {
 		k.FailWrites = faults.ask
 	}
-	n := &nodeState{cfg: Default(), log: slog.New(slog.DiscardHandler), now: time.Now, kernel: k,
+	n := &nodeState{cfg: Default(), log: slog.New(slog.DiscardHandler), kernel: k,
 		book:    ipamd.NewBook(ipamd.Config{}, ipamd.Identity{}, nil, slog.New(slog.DiscardHandler), time.Now),
 		devices: map[vpc.MAC]string{}, pods: map[ipam.Owner]node.Attachment{}, gone: map[ipam.Owner]time.Time{}}
 	p := &player{nodeState: n, netns: map[string][2]*os.File{}}

@@ -77,7 +77,7 @@ func TestUninstall(t *testing.T) {
 	c.StateDir, c.SpoolDir = dir+"/run/addresses", dir+"/run/spool"
 	c.CNIConfDir, c.CNIBinDir = dir+"/conf", dir+"/bin"
 	theirs := dir + "/conf/05-theirs.conflist"
-	for _, f := range []string{c.Socket, c.Admin, c.StateDir + "/10.0.1.5", c.StateDir + "/lock", c.SpoolDir + "/x.json", dir + "/run/routes.json",
+	for _, f := range []string{c.Socket, c.Admin, c.StateDir + "/10.0.1.5", c.StateDir + "/lock", c.SpoolDir + "/x.json", dir + "/run/routes.json", dir + "/run/" + clockFile,
 		dir + "/conf/" + netConfName, theirs, dir + "/bin/" + PluginName, dir + "/bin/portmap"} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(f), 0o755), os.WriteFile(f, []byte("{}"), 0o600)); err != nil {
 			t.Fatal(err)

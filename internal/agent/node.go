@@ -17,6 +17,7 @@ import (
 	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 	"github.com/fairway-cni/fairway/internal/edge/agentapi"
+	"github.com/fairway-cni/fairway/internal/edge/bootclock"
 	"github.com/fairway-cni/fairway/internal/edge/kernel"
 	"github.com/fairway-cni/fairway/internal/edge/metrics"
 	"github.com/fairway-cni/fairway/internal/edge/store"
@@ -33,7 +34,7 @@ var (
 type nodeState struct {
 	cfg     Config
 	log     *slog.Logger
-	now     func() time.Time
+	clock   bootclock.Clock // by which the records are written
 	kernel  *kernel.Kernel
 	book    *ipamd.Book      // addresses, their records, and what EC2 is asked for
 	metrics *metrics.Metrics // may be nil

@@ -14,7 +14,7 @@ const replayInterval = 10 * time.Second
 // tick does what time asks for: dead links go, records of addresses that have
 // cooled down go, releases that were left in the spool are carried out.
 func (n *nodeState) tick() {
-	if now := n.now(); !now.Before(n.replayAt) {
+	if now := n.clock.Now(); !now.Before(n.replayAt) {
 		n.replayAt = now.Add(replayInterval)
 		if err := n.replay(); err != nil {
 			n.log.Error("replay spool", "error", err)

@@ -69,7 +69,7 @@ func seen(t *testing.T) *nodeLoop {
 			}
 		}
 	}
-	n := &nodeState{cfg: cfg, log: quiet(t), now: time.Now, book: book,
+	n := &nodeState{cfg: cfg, log: quiet(t), book: book,
 		devices: map[vpc.MAC]string{eniMAC(0): "ens5"},
 		pods:    map[ipam.Owner]node.Attachment{{ContainerID: "web-container", IfName: "eth0"}: {Veth: "fwyweb"}}}
 	loop := &nodeLoop{state: n, commands: make(chan func(*nodeState))}

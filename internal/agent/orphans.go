@@ -18,7 +18,7 @@ const orphanAfter = time.Minute
 // reapOrphans releases the attachments whose device has been gone for long: their
 // namespace has ended, and no DEL has come.
 func (n *nodeState) reapOrphans() {
-	now := n.now()
+	now := n.clock.Now()
 	for owner, p := range n.pods {
 		if p.Wired {
 			delete(n.gone, owner)
@@ -105,7 +105,7 @@ func (n *nodeState) compareSandboxes(known map[string]bool, missed map[ipam.Owne
 		return now // more likely another runtime's socket than a node without any sandbox
 	}
 	for owner := range n.pods {
-		switch age := n.now().Sub(n.book.Held()[owner].CreatedAt); {
+		switch age := n.clock.Now().Sub(n.book.Held()[owner].CreatedAt); {
 		case known[owner.ContainerID] || age < sandboxAge:
 		case missed[owner]:
 			n.release(owner, containerGone)

@@ -49,7 +49,7 @@ func twoWays(t testing.TB) *player {
 	}
 	t.Cleanup(func() { k.Close() })
 	log := slog.New(slog.DiscardHandler)
-	p := &player{netns: map[string][2]*os.File{}, nodeState: &nodeState{cfg: Default(), log: log, now: time.Now, kernel: k,
+	p := &player{netns: map[string][2]*os.File{}, nodeState: &nodeState{cfg: Default(), log: log, kernel: k,
 		book:    ipamd.NewBook(ipamd.Config{}, ipamd.Identity{}, nil, log, time.Now),
 		devices: map[vpc.MAC]string{}, pods: map[ipam.Owner]node.Attachment{}, gone: map[ipam.Owner]time.Time{}}}
 	t.Cleanup(p.close)

@@ -23,7 +23,7 @@ func (n *nodeState) replay() error {
 	var errs []error
 	for _, e := range entries {
 		owner := ipam.Owner{ContainerID: e.ContainerID, IfName: e.IfName}
-		if n.book.Held()[owner].CreatedAt.After(e.Time) {
+		if n.book.Held()[owner].CreatedAt.After(n.clock.At(e.Time)) {
 			n.log.Info("spool names an attachment that was made again since; it stays", "container", e.ContainerID, "interface", e.IfName)
 		} else {
 			if err := n.del(owner); err != nil {

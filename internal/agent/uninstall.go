@@ -73,7 +73,7 @@ func uninstall(cfg Config, k *kernel.Kernel, w io.Writer) error {
 	err = remove([]string{
 		filepath.Join(cfg.CNIBinDir, PluginName), cfg.Socket, cfg.Admin, strings.TrimPrefix(cfg.Introspection, "unix:"),
 		cniapi.ReadyPath(cfg.Socket), cfg.SpoolDir, filepath.Join(dir, routesCache), filepath.Join(dir, clusterFile),
-		filepath.Join(dir, optionsFile), cfg.StateDir,
+		filepath.Join(dir, optionsFile), filepath.Join(dir, clockFile), cfg.StateDir,
 	}, w)
 	// Their directory goes where it is empty and nothing is mounted on it.
 	_ = os.Remove(dir)

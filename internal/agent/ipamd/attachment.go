@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -31,6 +32,12 @@ func (b *Book) Hold(r store.Record) (store.Record, error) {
 		}
 		a, err := b.pool.Assign(owner, b.now())
 		if err != nil {
+			return store.Record{}, err
+		}
+		// An ENI that was detached and is back has its addresses still; the next agent
+		// must not take this one for lost.
+		if err := b.strike([]netip.Addr{a.Addr}); err != nil {
+			b.pool.Cancel(owner)
 			return store.Record{}, err
 		}
 		r.Addr, r.ENI, r.CreatedAt, r.ReleasedAt = a.Addr, a.ENI, b.now(), time.Time{}
@@ -146,6 +153,7 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 	}()
 	for {
 		var o ipam.Outlook
+		var rest time.Duration // until the next address has rested; by the book's clock
 		var err error
 		lost := do(ctx, func(b *Book) {
 			turn()
@@ -164,6 +172,7 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 					place = b.Wait(owner)
 				}
 				o = b.Outlook(wait)
+				rest = o.Free.Sub(b.now())
 			}
 		})
 		if lost != nil {
@@ -177,7 +186,7 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 		}
 		var cooled <-chan time.Time
 		if !o.Free.IsZero() {
-			cooled = time.After(time.Until(o.Free))
+			cooled = time.After(rest)
 		}
 		select {
 		case <-place.C:

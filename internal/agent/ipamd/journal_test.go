@@ -131,6 +131,32 @@ func TestJournalOfRefusals(t *testing.T) {
 	}
 }
 
+// TestJournalOfDetached: an ENI that comes back right after it was detached has its
+// addresses still, and a pod that gets one keeps it under the next agent.
+func TestJournalOfDetached(t *testing.T) {
+	for _, second := range []vpc.ENI{device(1, "10.0.1.5"), device(1, "10.0.1.16/28")} {
+		d := newDesk(t)
+		enis := []vpc.ENI{device(0), second}
+		d.SawMetadata(enis, d.now)
+		d.SawENIs(enis, d.now)
+		c := ipam.Change{Kind: ipam.DetachENI, ENI: "eni-b", AttachmentID: "attach-eni-b"}
+		d.begin(c)
+		d.Conclude(c, ipam.Result{}, nil)
+		d.now = d.now.Add(2 * time.Second)
+		c = ipam.Change{Kind: ipam.AttachENI, ENI: "eni-b", DeviceIndex: 1}
+		d.begin(c)
+		d.Conclude(c, ipam.Result{AttachmentID: "attach-again"}, nil)
+		a := d.mustHold("pod")
+		d.now = d.now.Add(time.Second)
+		d.restart()
+		d.SawMetadata(enis, d.now)
+		d.fine()
+		if again := d.mustHold("pod"); again != a {
+			t.Errorf("the pod has %s after the restart, want %s", again, a)
+		}
+	}
+}
+
 // TestJournalOfReturns: an address that EC2 gives again right after it was given
 // back is a pod's as any other, also for the next agent.
 func TestJournalOfReturns(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/vpc"
+	"github.com/fairway-cni/fairway/internal/edge/bootclock"
 	"github.com/fairway-cni/fairway/internal/edge/imds"
 	"github.com/fairway-cni/fairway/internal/edge/store"
 	labimds "github.com/fairway-cni/fairway/lab/imds"
@@ -68,6 +70,11 @@ func (s *sim) start() {
 		return
 	}
 	s.checkRecords(records)
+	s.setClock()
+	clock, err := bootclock.Open(filepath.Join(filepath.Dir(s.r.dir), "clock"), s.machine())
+	if err != nil {
+		s.wrong("open the clock: %v", err)
+	}
 	s.lives++
 	l := &simLife{s: s, no: s.lives, records: records, cfg: s.world.cfg, work: make(chan func(*Book)), done: make(chan struct{}),
 		died: make(chan struct{}), idle: make(chan struct{})}
@@ -78,19 +85,19 @@ func (s *sim) start() {
 	id := s.world.self
 	limits, _ := vpc.LimitsOf(id.InstanceType)
 	l.book = NewBook(l.cfg, Identity{InstanceID: id.InstanceID, InstanceType: id.InstanceType, Limits: limits, VPCID: id.VPCID, Zone: id.AZ, Groups: id.Groups},
-		records, s.r.log, time.Now)
+		records, s.r.log, clock.Now)
 	l.book.Drives(s.devices)
 	if err := l.book.Restore(); err != nil {
 		s.wrong("restore: %v", err)
 	}
-	l.book.SawMetadata(enis, asked)
+	l.book.SawMetadata(enis, clock.At(asked.Add(s.skew)))
 	s.truth.heard(asked, s.truth.metadataAt, true)
 	records.Step = l.step
 	s.life = l
 	s.event("start", "")
 	go l.own()
 	s.r.wire = func(rt http.RoundTripper) http.RoundTripper { return &simWire{l, rt} }
-	x := &Executor{Log: s.r.log, Now: time.Now, Cloud: s.r.client(), Meta: imds.New(s.imdsConfig(l)), Do: l.doExecutor,
+	x := &Executor{Log: s.r.log, Now: clock.Now, Cloud: s.r.client(), Meta: imds.New(s.imdsConfig(l)), Do: l.doExecutor,
 		Rand: func(d time.Duration) time.Duration {
 			return time.Duration(mixed(s.seed, uint64(l.no), uint64(time.Since(s.began))) % uint64(d))
 		},
@@ -104,6 +111,24 @@ func (s *sim) start() {
 	}
 	go func() { defer close(l.idle); x.Run(l.ctx) }()
 	s.in(time.Second, l.tick)
+}
+
+// setClock has the node's clock set while no agent runs, sometimes. (While one does, Go's
+// monotonic readings take care of it.) No invariant is the weaker for it.
+func (s *sim) setClock() {
+	if s.calm || s.lives == 0 || !s.chance(8) {
+		return
+	}
+	set := s.upTo(2*time.Hour) - time.Hour
+	s.skew += set
+	s.tally.fault("clock set")
+	s.event("clock set", set.String())
+}
+
+// machine is the node's clock, and its boot, which is one all the time.
+func (s *sim) machine() bootclock.Source {
+	return bootclock.Source{Now: func() time.Time { return time.Now().Add(s.skew) },
+		Boot: func() (string, time.Duration, error) { return "boot", time.Since(s.began), nil }}
 }
 
 // mixed makes one number of several, the same each time.

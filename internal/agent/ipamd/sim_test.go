@@ -57,9 +57,10 @@ type sim struct {
 
 	interrupted operation // what the last death interrupted
 	diedAt      time.Time
-	bad         string // the first thing that was wrong
-	last        string // everybody's view at the end
-	spoil       spoil  // what a test makes wrong on purpose
+	skew        time.Duration // of the node's clock
+	bad         string        // the first thing that was wrong
+	last        string        // everybody's view at the end
+	spoil       spoil         // what a test makes wrong on purpose
 }
 
 // spoil is what a test makes wrong in the agent, to see that it is found.

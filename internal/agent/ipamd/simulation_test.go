@@ -166,7 +166,7 @@ func simulate(t *testing.T, seed uint64, events int, all *tally, wrong spoil) *s
 		w, cloud := newWorld(s)
 		s.world = w
 		s.r = newRegion(t, cloud, w.kind, []string{"10.0.0.0/20", "10.0.1.0/24", "10.0.1.0/26"}[s.draw.IntN(3)])
-		s.r.dir = dir
+		s.r.dir = filepath.Join(dir, "addresses")
 		if *simSeed != 0 && testing.Verbose() {
 			s.r.log = slog.New(slog.NewTextHandler(io.Writer(os.Stderr), nil))
 		}

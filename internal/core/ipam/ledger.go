@@ -28,6 +28,7 @@ type unit struct {
 	stale   int       // disputed for long
 	leaving int       // being given back
 	since   time.Time // when the last of its free addresses became free
+	wanted  bool      // pods without address will be on it: see [ledger.enlist]
 }
 
 func (u unit) isPrefix() bool { return u.prefix.IsValid() }
@@ -45,9 +46,9 @@ type account struct {
 // ledger is the sum of a State: what there is, by kind, and what is under way.
 //
 // Own units are of the kind that is asked for: single addresses, or prefixes. In
-// the mode of single addresses a prefix that pods are on is as good as its
-// addresses; one that is wholly free is to be given back, and counts for nothing
-// but for a pod that would find nothing else.
+// the mode of single addresses a prefix that pods are on, or must be put on, is as
+// good as its addresses; one that is wholly free is to be given back, and counts for
+// nothing.
 type ledger struct {
 	prefixes bool // what is asked for is prefixes
 	accounts []account
@@ -118,12 +119,41 @@ func newLedger(s State, t Targets, now time.Time) *ledger {
 		l.accounts = append(l.accounts, l.open(s, e, now))
 	}
 	l.takeInFlight(s)
+	l.demand = max(s.Waiting, 0) + scheduled(s)
+	if !l.prefixes {
+		l.enlist()
+	}
 	for i := range l.accounts {
 		l.sum(&l.accounts[i])
 	}
-	l.demand = max(s.Waiting, 0) + scheduled(s)
 	return l
 }
+
+// enlist makes own units of the prefixes that the pods without address will be on, in
+// the mode of single addresses: there is nothing to ask EC2 for where these have room.
+func (l *ledger) enlist() {
+	lacking := l.demand
+	for i := range l.accounts {
+		for _, u := range l.accounts[i].units {
+			if l.accounts[i].gives() && l.isOwn(u) {
+				lacking -= u.free
+			}
+		}
+	}
+	for i := range l.accounts {
+		a := &l.accounts[i]
+		for j := range a.units {
+			if u := &a.units[j]; lacking > 0 && a.gives() && !l.isOwn(*u) && u.free > 0 && u.leaving == 0 {
+				u.wanted = true
+				lacking -= u.free
+			}
+		}
+	}
+}
+
+// gives reports whether pods get addresses from the ENI; what is being detached has no
+// network any more.
+func (a account) gives() bool { return a.serves && !a.going }
 
 // scheduled is how many of the pods that are bound to the node can run there.
 func scheduled(s State) int {
@@ -261,7 +291,7 @@ func (l *ledger) spend(c Change) {
 
 // sum adds an account to the totals.
 func (l *ledger) sum(a *account) {
-	if !a.serves || a.going { // what is being detached has no network any more
+	if !a.gives() {
 		return
 	}
 	for _, u := range a.units {
@@ -285,7 +315,7 @@ func (l *ledger) isOwn(u unit) bool {
 	if l.prefixes {
 		return u.isPrefix() && u.leaving == 0 && u.stale == 0
 	}
-	return !u.isPrefix() || u.held > 0
+	return !u.isPrefix() || u.held > 0 || u.wanted
 }
 
 // worth is what an own unit counts: addresses, or one prefix.

@@ -174,6 +174,10 @@ var planCases = []struct {
 	{"to prefixes: where there is no room they make some", node(has{eni: eni(0, 9), held: 5}), Targets{Prefixes: true, WarmPrefixes: 1, MaxENIs: 1, ReturnAfter: time.Minute}, []string{
 		"unassign 10.0.0.18 from eni-0: prefixes take the place of single addresses",
 	}},
+	{"to addresses: but one that pods will be on does", node(has{eni: with(eni(0, 2), 1), held: 2}).scheduled(10), ips(2, 0), nil},
+	{"to addresses: as far as it goes", node(has{eni: with(eni(0, 2), 1), held: 2}).scheduled(20), ips(2, 0), []string{
+		"assign 6 addresses to eni-0: want 24 addresses (2 used + 20 without address + 2 warm), have 18; eni-0 (device 0) has room for 6",
+	}},
 	{"to addresses: a free prefix does not count", node(has{eni: with(eni(0, 2), 1), held: 2}), ips(2, 0), []string{
 		"assign 2 addresses to eni-0: want 4 addresses (2 used + 2 warm), have 2; eni-0 (device 0) has room for 6",
 	}},

@@ -181,7 +181,7 @@ func (p *planner) giveBack(a account, most int, which func(unit) bool, why strin
 	var addrs []netip.Addr
 	var prefixes []netip.Prefix
 	units := slices.DeleteFunc(slices.Clone(a.units), func(u unit) bool {
-		return u.free == 0 || u.held+u.leaving+u.coming+u.stale > 0 || !which(u)
+		return u.free == 0 || u.wanted || u.held+u.leaving+u.coming+u.stale > 0 || !which(u)
 	})
 	slices.SortFunc(units, func(a, b unit) int {
 		return cmp.Or(b.since.Compare(a.since), b.addr.Compare(a.addr), comparePrefix(b.prefix, a.prefix))
