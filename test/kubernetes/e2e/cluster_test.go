@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -48,8 +49,9 @@ func startClusterWith(t *testing.T, programs, name, yaml string, flags ...string
 	t.Helper()
 	needCluster(t)
 	c := &cluster{t: t, programs: programs, lab: fmt.Sprintf("e%d-%s", os.Getpid(), name)}
-	file := filepath.Join(t.TempDir(), "world.yaml")
-	if err := os.WriteFile(file, []byte("name: "+c.lab+yaml), 0o600); err != nil {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "world.yaml")
+	if err := errors.Join(os.WriteFile(file, []byte("name: "+c.lab+yaml), 0o600), writeExplainPolicy(dir)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

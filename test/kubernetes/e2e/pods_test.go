@@ -14,14 +14,16 @@ import (
 	"github.com/fairway-cni/fairway/test/kubernetes/programs"
 )
 
-// threeNodes has an instance that is no node, too. The nodes are given.
+// threeNodes has an instance that is no node, too, whose role may look at all of EC2.
+// The nodes are given.
 const threeNodes = `
 vpcs:
   - name: main
     cidr: 10.0.0.0/16
     subnets: [{name: a, cidr: 10.0.1.0/24, zone: a}, {name: b, cidr: 10.0.2.0/24, zone: b}, {name: c, cidr: 10.0.3.0/24, zone: b}]
+roles: [{name: explain, policy: explain.json}]
 instances:
-%s  - {name: outside, type: t3.nano, subnet: c}
+%s  - {name: outside, type: t3.nano, subnet: c, role: explain}
 `
 
 // nodeNames are its nodes, subnetNames where they are.
@@ -114,6 +116,7 @@ var (
 		{"pods see each other", podsSeeEachOther},
 		{"a service leads to each pod", serviceLeadsToPods},
 		{"node ports lead to pods", nodePortsLeadToPods},
+		{"what leads there is explained", pathExplains},
 		{"names lead to services", namesLeadToServices},
 		{"pods of the host's network", hostNetworkPods},
 		{"host ports", hostPorts},
