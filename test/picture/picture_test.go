@@ -36,6 +36,7 @@ var flows = []flow{
 	{name: "seed002", example: "seed002"},
 	{name: "healthy", example: "healthy"},
 	{name: "nodeport", example: "nodeport"},
+	{name: "service", example: "nodeport", from: "default/web-1", to: "svc/default/web"},
 	{"mended", "seed003", "", "", "node-a1: ip rule add pref 111 from 10.11.4.91 to 10.12.0.0/16 lookup 11"},
 	{"loose", "seed003", "", "", "node-a1: sysctl net.ipv4.conf.all.rp_filter=2"},
 	{"no-way-back", "healthy", "", "", "rtb-0a: del 10.12.0.0/16 pcx-03"},

@@ -161,6 +161,11 @@ func (p *picture) at(i int) (x, y int) {
 		switch {
 		case h.Where.Kind != path.KindPod:
 			return centre, y
+		case p.left.pod == p.right.pod: // a Service's pod that asks itself
+			if p.passedNode(i) != h.Reply {
+				return rightPod, y
+			}
+			return leftPod, y
 		case h.Where.Name == p.left.pod:
 			return leftPod, y
 		}
@@ -194,6 +199,17 @@ func (p *picture) at(i int) (x, y int) {
 		return p.bridgeAt(), y
 	}
 	return rightPod, y
+}
+
+// passedNode reports whether the packet, or its reply, has been in a node before a hop.
+func (p *picture) passedNode(i int) bool {
+	reply := p.a.Hops[i].Reply
+	for i--; i >= 0 && p.a.Hops[i].Reply == reply; i-- {
+		if p.a.Hops[i].Where.Kind == path.KindNode {
+			return true
+		}
+	}
+	return false
 }
 
 // routerAt is where the circle of a VPC stands.

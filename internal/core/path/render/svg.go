@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"html"
+	"slices"
 	"strings"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
@@ -66,6 +67,12 @@ func SVG(r Report, t Theme) string {
 	all := rows(a)
 	var b strings.Builder
 	y := heading(&b, a, all, r.Diagnosis.Cause)
+	said := 2 // octagons that the legend has room for
+	if line := behind(a); line != "" {
+		said--
+		y += 28
+		text(&b, margin, y-16, "d", clip(line, fits(inner, plainChar)))
+	}
 	fmt.Fprintf(&b, "<g transform=\"translate(0 %d)\">\n", y)
 	p := layout(a)
 	p.boxes(&b)
@@ -73,7 +80,7 @@ func SVG(r Report, t Theme) string {
 	marks := p.ways(&b, all)
 	p.labels(&b)
 	b.WriteString("</g>\n")
-	y = legend(&b, r, marks, y+bodyHeight)
+	y = legend(&b, r, octagons{marks, said}, y+bodyHeight)
 	y = footer(&b, r, y)
 	title := strings.Join(strings.Fields(sentence(a, all)), " ")
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%[1]d" height="%[2]d" role="img" aria-labelledby="t d">`+"\n", width, y) +
@@ -182,14 +189,53 @@ func arrow(b *strings.Builder, x, y int, class string, left bool) {
 	fmt.Fprintf(b, "<path class=\"a%s\" d=\"M%d %dl%d -9v18z\"/>\n", class, x, y, back)
 }
 
+// behind says in a line what Service was asked and who answers for it, the worst
+// first.
+func behind(a *path.Answer) string {
+	var parts []string
+	if s := a.Service; s != nil {
+		parts = append(parts, s.ID)
+		if s.Backends >= 0 {
+			parts = append(parts, fmt.Sprintf("%d of %d backends ready", s.Ready, s.Backends))
+		}
+	}
+	if !saidByHops(a.Ways) {
+		parts = append(parts, fates(a.Ways)...)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// fates says what becomes of a packet by who is behind the choice.
+func fates(ways []path.Way) (list []string) {
+	fate := func(w path.Way) string { return strings.TrimSuffix(string(w.Verdict)+", "+string(w.Code), ", ") }
+	ends := 0
+	for _, w := range ways {
+		ends += 1 + w.Alike
+		if one := first(w.Pod, w.To); w.Alike > 0 {
+			list = append(list, fmt.Sprintf("%s and %d alike: %s", one, w.Alike, fate(w)))
+		} else {
+			list = append(list, one+": "+fate(w))
+		}
+	}
+	if !slices.ContainsFunc(ways, func(w path.Way) bool { return fate(w) != fate(ways[0]) }) {
+		return []string{fmt.Sprintf("each of %d: %s", ends, fate(ways[0]))}
+	}
+	return list
+}
+
+// octagons are the rows that have one, and how many of them are said at most.
+type octagons struct {
+	marks []row
+	most  int
+}
+
 // legend says of each octagon what decided; without one, which way is whose. It
 // takes the height at which the boxes end, and gives its own.
-func legend(b *strings.Builder, r Report, marks []row, y int) int {
-	const most = 2
-	for i, m := range marks[:min(len(marks), most)] {
+func legend(b *strings.Builder, r Report, o octagons, y int) int {
+	for i, m := range o.marks[:min(len(o.marks), o.most)] {
 		y += 37
 		line := fits(inner-44, monoChar)
-		if more := len(marks) - most; i == most-1 && more > 0 {
+		if more := len(o.marks) - o.most; i == o.most-1 && more > 0 {
 			line -= 14
 			fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\" class=\"d\" text-anchor=\"end\">and %d more</text>\n", width-margin, y-5, more)
 		}
@@ -198,7 +244,7 @@ func legend(b *strings.Builder, r Report, marks []row, y int) int {
 		fmt.Fprintf(b, "<text x=\"72\" y=\"%d\" class=\"m\"><tspan class=\"e\">%s</tspan> %s</text>\n", y-5, esc(code),
 			esc(clip(squeeze(m.where.String(), 30)+": "+m.decided, line-len(code)-1)))
 	}
-	if len(marks) > 0 {
+	if len(o.marks) > 0 {
 		return y
 	}
 	y += 34

@@ -24,6 +24,7 @@ func TestSVG(t *testing.T) {
 		"seed002":  report(t, "seed002", "", ""),
 		"healthy":  report(t, "healthy", "", ""),
 		"nodeport": report(t, "nodeport", "", ""),
+		"service":  report(t, "nodeport", "default/web-1", "svc/default/web"),
 		"internet": report(t, "healthy", "b:default/sleep", "internet"),
 		"same":     report(t, "seed003", "a:default/api-01", "a:default/httpbin:80"),
 	} {

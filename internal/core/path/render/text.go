@@ -290,44 +290,55 @@ const mostWays = 8
 // behind it, a line for all that are alike.
 func service(a *path.Answer, say func(word, text string)) {
 	if s := a.Service; s != nil {
-		text := s.ID
-		if s.Addr.IsValid() {
-			text += " is " + s.Addr.String()
-			if s.Port > 0 {
-				text += fmt.Sprintf(":%d", s.Port)
-			}
-		} else {
-			text += " has no address of its own"
-		}
-		if s.Backends >= 0 {
-			text += fmt.Sprintf("; %d of %d backends ready", s.Ready, s.Backends)
-		}
-		say("SVC", text)
+		say("SVC", ofService(s))
 		for _, n := range s.Notes {
 			say("", n)
 		}
 	}
-	if len(a.Ways) == 1 && a.Ways[0].Alike == 0 {
-		return // the hops have said it
+	if saidByHops(a.Ways) {
+		return
 	}
 	for i, w := range a.Ways {
 		if i == mostWays {
 			say("", fmt.Sprintf("and %d kinds more; -o json has them", len(a.Ways)-mostWays))
 			break
 		}
-		text := w.To
-		if w.Pod != "" {
-			text += " " + w.Pod
-		}
-		if w.Alike > 0 {
-			text += fmt.Sprintf(" and %d more alike", w.Alike)
-		}
-		text += ": " + string(w.Verdict)
-		if w.Code != "" {
-			text += ", " + string(w.Code)
-		}
-		say("BEHIND", text)
+		say("BEHIND", ofWay(w))
 	}
+}
+
+// saidByHops: one choice alone is the way that the hops are of.
+func saidByHops(ways []path.Way) bool { return len(ways) == 0 || len(ways) == 1 && ways[0].Alike == 0 }
+
+func ofService(s *path.AskedService) string {
+	text := s.ID
+	if s.Addr.IsValid() {
+		text += " is " + s.Addr.String()
+		if s.Port > 0 {
+			text += fmt.Sprintf(":%d", s.Port)
+		}
+	} else {
+		text += " has no address of its own"
+	}
+	if s.Backends >= 0 {
+		text += fmt.Sprintf("; %d of %d backends ready", s.Ready, s.Backends)
+	}
+	return text
+}
+
+func ofWay(w path.Way) string {
+	text := w.To
+	if w.Pod != "" {
+		text += " " + w.Pod
+	}
+	if w.Alike > 0 {
+		text += fmt.Sprintf(" and %d more alike", w.Alike)
+	}
+	text += ": " + string(w.Verdict)
+	if w.Code != "" {
+		text += ", " + string(w.Code)
+	}
+	return text
 }
 
 func foldIf(text string, width int) []string {
