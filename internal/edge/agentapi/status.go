@@ -177,6 +177,37 @@ type Paths struct {
 	Problem  string    `json:"problem,omitempty"` // why there was no proof
 }
 
+// Date moves all times of the status such that At is at, and what is between them stays
+// as it is. The agent counts time by a clock that nobody sets; people and other programs
+// have the node's. What ENIs, pods and others have their own times in must be the
+// status's own.
+func (s *Status) Date(at time.Time) {
+	was := s.At
+	move := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = at.Add(t.Sub(was))
+		}
+	}
+	for _, t := range []*time.Time{&s.At, &s.Pool.NextFree, &s.EC2.ListedAt, &s.Paths.ProvedAt} {
+		move(t)
+	}
+	for i := range s.ENIs {
+		move(&s.ENIs[i].Since)
+	}
+	for i := range s.Pods {
+		move(&s.Pods[i].Since)
+	}
+	for i := range s.Waiting {
+		move(&s.Waiting[i].Since)
+	}
+	for i := range s.InFlight {
+		move(&s.InFlight[i].Since)
+	}
+	for i := range s.Refused {
+		move(&s.Refused[i].Until)
+	}
+}
+
 // WithoutContainers is the status less what only root should see: the ids by which
 // a runtime knows containers.
 func (s Status) WithoutContainers() Status {
