@@ -81,8 +81,9 @@ type Wanted struct {
 
 // What an ENI can be.
 const (
-	Attached  = "attached"  // it gives pods addresses
-	Attaching = "attaching" // asked for, or EC2 says so, and the device is not there
+	Attached  = "attached"    // it gives pods addresses
+	Attaching = "attaching"   // asked for, or EC2 says so, and the device is not there
+	Missing   = "device gone" // attached as far as EC2 and IMDS say; it had a device, and has none
 	Detaching = "detaching"
 	Detached  = "detached"    // of this node, attached to nothing
 	Unmanaged = "not managed" // attached, and left alone
@@ -98,7 +99,7 @@ type ENI struct {
 	Address     string    `json:"address,omitempty"` // its own
 	Subnet      string    `json:"subnet"`
 	State       string    `json:"state"`
-	Since       time.Time `json:"since,omitzero"` // of Attaching
+	Since       time.Time `json:"since,omitzero"` // of Attaching and Missing
 	Why         string    `json:"why,omitempty"`  // of Unmanaged
 	Addresses   int       `json:"addresses"`      // single ones for pods
 	Prefixes    int       `json:"prefixes"`
