@@ -125,14 +125,14 @@ func TestSameOwnerTwice(t *testing.T) {
 func TestLastLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRegion(t, ec2sim.Config{Delay: 2 * time.Second}, "m5.large", "10.0.0.0/20")
-		a := r.start()
-		var adds sync.WaitGroup
-		errs := make([]error, 3)
 		for _, action := range []string{"AssignPrivateIpAddresses", "CreateNetworkInterface"} {
 			if err := r.cloud.SetFault(ec2sim.Fault{Action: action, Code: "RequestLimitExceeded"}); err != nil {
 				t.Fatal(err)
 			}
 		}
+		a := r.start()
+		var adds sync.WaitGroup
+		errs := make([]error, 3)
 		for i := range errs {
 			adds.Go(func() { _, errs[i] = a.add(fmt.Sprint(i)) })
 			synctest.Wait()
