@@ -133,6 +133,19 @@ func whole(field func(*settings) *int) parser {
 	}
 }
 
+// mtu is a number of bytes, whose range agent.Config.Validate looks at.
+func mtu(field func(*settings) *int, allowed string) parser {
+	p := whole(field)
+	set := p.set
+	p.set = func(s *settings, v string) error {
+		if err := set(s, v); err != nil {
+			return errors.New("must be a whole number " + allowed)
+		}
+		return nil
+	}
+	return p
+}
+
 // maximum is a number of which one that is not above zero means none.
 func maximum(field func(*settings) *int) parser {
 	p := whole(field)

@@ -52,9 +52,9 @@ var datapathOptions = []option{
 	{"disable-early-demux", "DISABLE_TCP_EARLY_DEMUX", "turn the kernel's tcp_early_demux off", "true",
 		yes(func(s *settings) *bool { return &s.cfg.Datapath.NoEarlyDemux })},
 	{"eni-mtu", "AWS_VPC_ENI_MTU", "MTU of ENIs, in bytes, from 576 to 9001", "1500",
-		whole(func(s *settings) *int { return &s.cfg.Datapath.ENIMTU })},
+		mtu(func(s *settings) *int { return &s.cfg.Datapath.ENIMTU }, "from 576 to 9001")},
 	{"pod-mtu", "POD_MTU", "MTU of pods, in bytes, from 576 to 9001; 0: that of the ENIs", "1400",
-		whole(func(s *settings) *int { return &s.cfg.PodMTU })},
+		mtu(func(s *settings) *int { return &s.cfg.PodMTU }, "from 576 to 9001 (0: that of the ENIs)")},
 	{"veth-prefix", "AWS_VPC_K8S_CNI_VETHPREFIX", "how names of pods' devices on the node begin: one to four letters and digits, not eth, ens, vlan, lo", "eni",
 		text(func(s *settings) *string { return &s.cfg.VethPrefix })},
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
 	"github.com/fairway-cni/fairway/internal/core/node"
@@ -55,6 +56,7 @@ func (n *nodeState) status() agentapi.Status {
 	}
 	s.Kernel.Behind = n.behind
 	s.Paths = n.paths
+	s.Date(time.Now())
 	s.Problems = s.Diagnose()
 	return s
 }

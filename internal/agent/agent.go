@@ -135,7 +135,7 @@ func (a *assembly) openClock() {
 	var err error
 	a.clock, err = bootclock.Open(filepath.Join(filepath.Dir(a.cfg.StateDir), clockFile), bootclock.Machine)
 	if err != nil {
-		a.log.Warn("the machine's clock is used: while it is set, addresses may cool down for too long or too short a time", "error", err)
+		a.log.Warn("the machine's clock is used: where it is set, addresses may cool down for too long or too short a time", "error", err)
 	}
 	if offset := a.clock.Offset(); offset.Abs() > time.Second {
 		a.log.Info("the machine's clock was set since this boot's first agent; times of addresses are by the clock as it was", "ahead", offset)
@@ -274,7 +274,7 @@ func (a *assembly) serve(ctx context.Context, n *nodeState) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	loop := newNodeLoop(n)
-	x := &ipamd.Executor{Log: a.log, Now: a.clock.Now, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doFirst, Observe: observer(a.metrics)}
+	x := &ipamd.Executor{Log: a.log, Now: a.clock.Now, At: a.clock.At, Cloud: a.cloud, Meta: a.out.IMDS, Do: loop.doFirst, Observe: observer(a.metrics)}
 	h := &handlers{cfg: a.cfg, log: a.log, loop: loop, metrics: a.metrics}
 
 	ln, err := cniserver.Listen(a.cfg.Socket)

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/fairway-cni/fairway/internal/core/eniconfig"
@@ -227,7 +228,10 @@ func (c Config) validateENIs() error {
 		}
 	}
 	n := c.CustomNetwork
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	switch {
+	case strings.TrimSpace(c.ClusterName) != c.ClusterName, strings.ContainsFunc(c.ClusterName, unprintable):
+		return fmt.Errorf("cluster name %q: must have no space at its ends, and nothing unprintable", c.ClusterName)
 	case len(c.ENITags) > maxTags:
 		return fmt.Errorf("eni tags: %d of them: must be at most %d, as EC2 takes 50 and four are the agent's", len(c.ENITags), maxTags)
 	case utf8.RuneCountInString(c.ClusterName) > maxTagValue:
@@ -238,12 +242,36 @@ func (c Config) validateENIs() error {
 		return errors.New("eni config annotation \"\": must not be empty")
 	case n.LabelKey == "":
 		return errors.New("eni config label \"\": must not be empty")
+	case !isKey(n.AnnotationKey): // no node has it, and all would silently get the ENIConfig "default"
+		return fmt.Errorf("eni config annotation %q: %s", n.AnnotationKey, mustBeKey)
+	case !isKey(n.LabelKey):
+		return fmt.Errorf("eni config label %q: %s", n.LabelKey, mustBeKey)
 	case c.IMDSOnly && !c.Targets.NoProvisioning:
 		return errors.New("imds only: must not be with provisioning, which needs EC2")
 	case c.LeakedCleanup && c.Targets.NoProvisioning:
 		return errors.New("leaked eni cleanup: must not be without provisioning, as it deletes ENIs")
 	}
 	return nil
+}
+
+// A key of an annotation or label, as Kubernetes takes it ("Labels and Selectors",
+// Kubernetes documentation): a name, and before a slash a DNS subdomain, or none.
+const (
+	maxKeyName = 63
+	mustBeKey  = "must be a key as Kubernetes has them: letters, digits, '-', '_' and '.', at most 63, and before them a domain and a slash, or none"
+)
+
+var (
+	keyName   = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+	keyDomain = nodeName
+)
+
+func isKey(key string) bool {
+	domain, name, found := strings.Cut(key, "/")
+	if !found {
+		domain, name = "", key
+	}
+	return len(name) <= maxKeyName && keyName.MatchString(name) && len(domain) <= maxNodeName && (!found || keyDomain.MatchString(domain))
 }
 
 func (c Config) validateAddresses() error {

@@ -30,6 +30,9 @@ func statusOf(s agentapi.Status) v1alpha1.ENINodeStatus {
 		if e.State == agentapi.Attached {
 			out.AttachedENIs++
 		}
+		if e.State == agentapi.Missing { // of which the API knows nothing, and it refuses what it does not know
+			e.State, e.Why = agentapi.Attaching, "its device is gone"
+		}
 		out.ENIs = append(out.ENIs, v1alpha1.ENI{ID: e.ID, DeviceIndex: int32(e.DeviceIndex), Device: e.Device, MAC: e.MAC, Subnet: e.Subnet,
 			Address: e.Address, State: e.State, Why: e.Why, Addresses: int32(e.Addresses), Prefixes: int32(e.Prefixes), Pods: int32(e.Pods)})
 	}

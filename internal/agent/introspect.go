@@ -136,8 +136,11 @@ func (s *sight) enis(ctx context.Context, full bool) (infos eniInfos, err error)
 			infos.ENIs[e.ID] = info
 		}
 		records := n.book.Held()
+		ahead := n.clock.Offset() // whoever reads it has the machine's clock
 		for _, e := range n.book.Entries() {
-			infos.hold(e, records[e.Owner], n.cfg.CoolDown, full)
+			r := records[e.Owner]
+			r.CreatedAt, e.Until = r.CreatedAt.Add(-ahead), e.Until.Add(-ahead)
+			infos.hold(e, r, n.cfg.CoolDown, full)
 		}
 	})
 	return infos, err

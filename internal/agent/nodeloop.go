@@ -39,10 +39,11 @@ type nodeLoop struct {
 	commands chan func(*nodeState)
 	first    chan func(*nodeState) // the executor's
 	drift    chan string           // why the kernel should be looked at; nil: nobody watches
+	repair   func(why string) bool // of the state
 }
 
 func newNodeLoop(n *nodeState) *nodeLoop {
-	return &nodeLoop{state: n, commands: make(chan func(*nodeState)), first: make(chan func(*nodeState)), drift: make(chan string)}
+	return &nodeLoop{state: n, commands: make(chan func(*nodeState)), first: make(chan func(*nodeState)), drift: make(chan string), repair: n.repair}
 }
 
 const (
@@ -65,34 +66,34 @@ func (l *nodeLoop) run(ctx context.Context) {
 	defer compare.Stop()
 	pending, why := false, "timer"
 	for {
+		var f func(*nodeState)
 		select {
-		case f := <-l.first:
-			f(l.state)
-			continue
+		case f = <-l.first:
 		default:
+			select {
+			case <-ctx.Done():
+				return
+			case f = <-l.first:
+			case f = <-l.commands:
+			case <-ticker.C:
+				f = (*nodeState).tick
+			case reason := <-l.drift:
+				if !pending {
+					pending, why = true, reason
+					compare.Reset(driftDelay)
+				}
+			case <-compare.C:
+				next := compareInterval
+				pending = false
+				if !l.repair(why) {
+					next, pending = retryDelay, true
+				}
+				why = "timer"
+				compare.Reset(next)
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case f := <-l.first:
+		if f != nil {
 			f(l.state)
-		case f := <-l.commands:
-			f(l.state)
-		case <-ticker.C:
-			l.state.tick()
-		case reason := <-l.drift:
-			if !pending {
-				pending, why = true, reason
-				compare.Reset(driftDelay)
-			}
-		case <-compare.C:
-			next := compareInterval
-			pending = false
-			if !l.state.repair(why) {
-				next, pending = retryDelay, true
-			}
-			why = "timer"
-			compare.Reset(next)
 		}
 		if l.state.behind && !pending {
 			pending, why = true, "an earlier attempt failed"

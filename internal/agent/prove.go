@@ -99,7 +99,7 @@ func (p *prover) prove(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	paths := agentapi.Paths{ProvedAt: time.Now(), Classes: proof.Classes, Unknown: len(proof.Unknown)}
+	paths := agentapi.Paths{ProvedAt: p.loop.state.clock.Now(), Classes: proof.Classes, Unknown: len(proof.Unknown)}
 	for _, f := range proof.Broken {
 		paths.Broken = append(paths.Broken, f.String())
 	}

@@ -124,9 +124,15 @@ func (b *Book) Outlook(wait time.Duration) ipam.Outlook {
 	} else {
 		o.Free = time.Time{}
 	}
-	if len(b.arriving) > 0 {
+	for i, id := range b.arriving {
 		o.Hope = true
-		o.Text = fmt.Sprintf("no free address yet: the device of %s has not appeared", b.arriving[0])
+		if !b.missing(id) {
+			o.Text = fmt.Sprintf("no free address yet: the device of %s has not appeared", id)
+			break
+		}
+		if i == 0 {
+			o.Text = fmt.Sprintf("no free address yet: the device of %s is gone, and it is not certain yet that the ENI is", id)
+		}
 	}
 	return o
 }
@@ -139,7 +145,10 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 	// In a burst the owner is busy with those who came before, and EC2 is asked
 	// meanwhile: for this one too, though it has not had its turn.
 	b.coming.Add(1)
-	turn := sync.OnceFunc(func() { b.coming.Add(-1) })
+	turn := sync.OnceFunc(func() {
+		b.coming.Add(-1)
+		b.wake() // it may have kept something from being given back, and got nothing
+	})
 	defer turn()
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
@@ -151,9 +160,11 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 			_ = do(ctx, func(b *Book) { b.Leave(place) })
 		}
 	}()
+	late := false
 	for {
 		var o ipam.Outlook
 		var rest time.Duration // until the next address has rested; by the book's clock
+		var first bool         // of those who wait: it minds that
 		var err error
 		lost := do(ctx, func(b *Book) {
 			turn()
@@ -169,10 +180,10 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 				// From the same state that had no address: a moment later
 				// there may be one, and nothing left to plan.
 				if place == nil {
-					place = b.Wait(owner)
+					place = b.Wait(owner, wait)
 				}
 				o = b.Outlook(wait)
-				rest = o.Free.Sub(b.now())
+				rest, first = o.Free.Sub(b.now()), b.queue.place(owner) == 0
 			}
 		})
 		if lost != nil {
@@ -181,18 +192,21 @@ func (b *Book) Await(ctx context.Context, owner ipam.Owner, wait time.Duration, 
 		if !errors.Is(err, ipam.ErrExhausted) {
 			return err
 		}
+		if late {
+			return &EmptyError{Outlook: o, Waited: wait}
+		}
 		if !o.Hope {
 			return &EmptyError{Outlook: o}
 		}
 		var cooled <-chan time.Time
-		if !o.Free.IsZero() {
+		if first && !o.Free.IsZero() {
 			cooled = time.After(rest)
 		}
 		select {
 		case <-place.C:
 		case <-cooled:
-		case <-deadline.C:
-			return &EmptyError{Outlook: o, Waited: wait}
+		case <-deadline.C: // one last look, also for what to say
+			late = true
 		case <-ctx.Done():
 			return ctx.Err()
 		}

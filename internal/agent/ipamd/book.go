@@ -76,9 +76,9 @@ type Book struct {
 	others    []vpc.ENI
 	detached  []vpc.ENI
 	arriving  []string             // managed ENIs that have no device yet
-	arrived   map[string]bool      // those that have one
+	devices   map[string]bool      // managed ENIs that have had one: whether they have it now
 	listAt    time.Time            // when EC2 is to be asked for the ENIs, for another reason than the belief's
-	attaching map[string]time.Time // those, and ENIs whose attach is under way: since when
+	attaching map[string]time.Time // the arriving, and ENIs whose attach is under way: since when
 	lost      map[ipam.Owner]bool
 	subnets   []vpc.Subnet
 
@@ -224,22 +224,26 @@ func (b *Book) Refresh() error {
 }
 
 // offer gives the pool the addresses of the managed ENIs. Those of an ENI whose
-// device has not appeared are on their way: they count, and nobody gets them.
+// device has not appeared, or has gone, are on their way: they count, and nobody gets
+// them.
 func (b *Book) offer(view ipam.View, ready map[string]bool, now time.Time) {
 	disputed := view.Disputed
-	arrived := b.arrived
-	b.arriving, b.arrived = nil, make(map[string]bool)
+	devices := b.devices
+	b.arriving, b.devices = nil, make(map[string]bool)
 	var exclude []string
 	for _, e := range b.managed {
 		if b.cfg.Custom.Enabled && e.DeviceIndex == 0 {
 			exclude = append(exclude, e.ID)
 		}
 		if ready[e.ID] {
-			b.arrived[e.ID] = true
+			b.devices[e.ID] = true
 			continue
 		}
-		if arrived[e.ID] && b.listAt.IsZero() { // somebody has taken it off the instance
-			b.listAt = now
+		if was, known := devices[e.ID]; known {
+			b.devices[e.ID] = false
+			if was && b.listAt.IsZero() { // somebody has taken it off the instance
+				b.listAt = now
+			}
 		}
 		b.arriving = append(b.arriving, e.ID)
 		for _, a := range e.PodAddresses() {

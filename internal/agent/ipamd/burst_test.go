@@ -177,7 +177,7 @@ func TestOrder(t *testing.T) {
 		var places []*Waiter
 		a.must(func(b *Book) {
 			for _, name := range []string{"c", "d", "e"} {
-				places = append(places, b.Wait(pod(name)))
+				places = append(places, b.Wait(pod(name), time.Minute))
 			}
 		})
 		if err := a.del("a"); err != nil {

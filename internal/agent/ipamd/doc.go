@@ -26,5 +26,6 @@
 //     between two of them is what the next plan begins with.
 //
 // ADDs that find nothing free wait in the order they came; nobody who comes later
-// is served first. Errors of calls are logged here, once each.
+// is served first. When something happens, those look again who may be served, and all
+// where nothing is to be hoped for any more: see tell. Errors of calls are logged here, once each.
 package ipamd

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
+	"github.com/fairway-cni/fairway/internal/core/vpc"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
 	"github.com/fairway-cni/fairway/internal/edge/imds"
 )
@@ -33,8 +34,9 @@ const (
 type Executor struct {
 	Log   *slog.Logger
 	Now   func() time.Time
-	Cloud *ec2.Client  // nil: EC2 is never called (IMDS only)
-	Meta  *imds.Client // nil: there is no metadata service
+	At    func(time.Time) time.Time // by Now, when it was so late by other machines; nil: they agree
+	Cloud *ec2.Client               // nil: EC2 is never called (IMDS only)
+	Meta  *imds.Client              // nil: there is no metadata service
 	Do    Do
 	Rand  func(time.Duration) time.Duration // up to that much, for jitter; nil: random
 
@@ -259,7 +261,19 @@ func (x *Executor) list(ctx context.Context) (func(*Book), error) {
 	if err != nil {
 		return unreachable(err), err
 	}
-	return func(b *Book) { b.SawENIs(slices.Concat(enis, detached), asked) }, nil
+	all := slices.Concat(enis, detached)
+	x.date(all)
+	return func(b *Book) { b.SawENIs(all, asked) }, nil
+}
+
+// date turns the times at which ENIs were made, which whoever made them has from the
+// clock of its machine, into those of the book's clock.
+func (x *Executor) date(enis []vpc.ENI) {
+	for i := range enis {
+		if x.At != nil {
+			enis[i].CreatedAt = x.At(enis[i].CreatedAt)
+		}
+	}
 }
 
 // unreachable tells the book that EC2 does not answer, where that is the error.
@@ -327,7 +341,10 @@ func (b *Book) spec(c ipam.Change) ec2.Spec {
 func (x *Executor) call(ctx context.Context, o order) (r ipam.Result, err error) {
 	switch c := o.Change; c.Kind {
 	case ipam.CreateENI:
-		r.ENI, err = x.Cloud.CreateENI(ctx, o.spec)
+		made := make([]vpc.ENI, 1)
+		made[0], err = x.Cloud.CreateENI(ctx, o.spec)
+		x.date(made)
+		r.ENI = made[0]
 	case ipam.AttachENI:
 		r.AttachmentID, err = x.Cloud.AttachENI(ctx, c.ENI, o.self.InstanceID, c.DeviceIndex, c.CardIndex)
 	case ipam.MarkENI:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairway-cni/fairway/internal/core/ipam"
+	"github.com/fairway-cni/fairway/internal/core/vpc"
 	"github.com/fairway-cni/fairway/internal/edge/ec2"
 	"github.com/fairway-cni/fairway/internal/edge/store"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
@@ -379,6 +380,9 @@ func (s *sim) checkFlight(l *simLife) {
 		usable++
 	}
 	for _, f := range b.flight {
+		if f.Change.Kind != ipam.CreateENI && !slices.ContainsFunc(b.managed, func(e vpc.ENI) bool { return e.ID == f.Change.ENI }) {
+			continue // somebody has taken the ENI away meanwhile: what it gets serves nobody
+		}
 		usable += f.Change.Count + ipam.PrefixSize*f.Change.PrefixCount
 	}
 	most := l.cfg.MaxPods

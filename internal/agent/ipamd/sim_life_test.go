@@ -70,7 +70,7 @@ func (s *sim) start() {
 		return
 	}
 	s.checkRecords(records)
-	s.setClock()
+	s.setClock(8)
 	clock, err := bootclock.Open(filepath.Join(filepath.Dir(s.r.dir), "clock"), s.machine())
 	if err != nil {
 		s.wrong("open the clock: %v", err)
@@ -113,10 +113,10 @@ func (s *sim) start() {
 	s.in(time.Second, l.tick)
 }
 
-// setClock has the node's clock set while no agent runs, sometimes. (While one does, Go's
-// monotonic readings take care of it.) No invariant is the weaker for it.
-func (s *sim) setClock() {
-	if s.calm || s.lives == 0 || !s.chance(8) {
+// setClock has the node's clock set, one time in so many: while no agent runs, and while
+// one does, which writes down times after it. No invariant is the weaker for it.
+func (s *sim) setClock(oneIn int) {
+	if s.calm || s.lives == 0 || !s.chance(oneIn) {
 		return
 	}
 	set := s.upTo(2*time.Hour) - time.Hour
@@ -128,7 +128,8 @@ func (s *sim) setClock() {
 // machine is the node's clock, and its boot, which is one all the time.
 func (s *sim) machine() bootclock.Source {
 	return bootclock.Source{Now: func() time.Time { return time.Now().Add(s.skew) },
-		Boot: func() (string, time.Duration, error) { return "boot", time.Since(s.began), nil }}
+		Boot: func() (string, error) { return "boot", nil },
+		Age:  func() (time.Duration, error) { return time.Since(s.began), nil }}
 }
 
 // mixed makes one number of several, the same each time.
@@ -145,6 +146,7 @@ func (l *simLife) tick() {
 	if l.over {
 		return
 	}
+	l.s.setClock(200)
 	l.s.op(l, operation{kind: "tick"}, func(b *Book) { b.Tick() })
 	if !l.over {
 		l.s.in(time.Second, l.tick)

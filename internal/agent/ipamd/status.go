@@ -47,8 +47,16 @@ func (b *Book) noteArrivals(now time.Time) {
 	}
 }
 
-func (b *Book) attachUnderWay(eni string) bool {
-	return slices.ContainsFunc(b.flight, func(f flight) bool { return f.Change.Kind == ipam.AttachENI && f.Change.ENI == eni })
+func (b *Book) attachUnderWay(eni string) bool { return b.underWay(ipam.AttachENI, eni) }
+
+func (b *Book) underWay(k ipam.Kind, eni string) bool {
+	return slices.ContainsFunc(b.flight, func(f flight) bool { return f.Change.Kind == k && f.Change.ENI == eni })
+}
+
+// missing reports whether the ENI has had a device, and has none now.
+func (b *Book) missing(eni string) bool {
+	there, had := b.devices[eni]
+	return had && !there
 }
 
 // Status says how the addresses stand. Devices of ENIs, and what the kernel holds,
@@ -149,7 +157,7 @@ func (b *Book) eniStatus(entries []ipam.Entry) []agentapi.ENI {
 		if e.Primary.IsValid() {
 			s.Address = e.Primary.String()
 		}
-		if state == agentapi.Attaching {
+		if state == agentapi.Attaching || state == agentapi.Missing {
 			s.Since = b.attaching[e.ID]
 		}
 		list = append(list, s)
@@ -157,8 +165,10 @@ func (b *Book) eniStatus(entries []ipam.Entry) []agentapi.ENI {
 	for _, e := range b.managed {
 		state, why := agentapi.Attached, ""
 		switch {
-		case e.Status == "detaching":
+		case e.Status == "detaching", b.underWay(ipam.DetachENI, e.ID): // the device may go before EC2 answers
 			state = agentapi.Detaching
+		case b.missing(e.ID) && !b.attachUnderWay(e.ID):
+			state = agentapi.Missing
 		case slices.Contains(b.arriving, e.ID): // EC2's word on it may be an hour old
 			state = agentapi.Attaching
 		case b.cfg.Custom.Enabled && e.DeviceIndex == 0:

@@ -87,6 +87,74 @@ func TestStatusOfAttach(t *testing.T) {
 	})
 }
 
+// TestStatusOfMissing: an ENI that has lost its device is not said to be attaching, for as
+// long as it is not certain that it is gone; and to be attached when the device is back.
+func TestStatusOfMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, ec2sim.Config{Delay: 100 * time.Millisecond}, "m5.large", "10.0.0.0/20")
+		a := r.start()
+		defer a.stop()
+		time.Sleep(time.Minute)
+		at := func(s agentapi.Status) agentapi.ENI {
+			for _, e := range s.ENIs {
+				if e.DeviceIndex == 1 {
+					return e
+				}
+			}
+			return agentapi.ENI{}
+		}
+		want := at(a.status())
+		if want.State != agentapi.Attached {
+			t.Fatalf("to begin with: %+v", want)
+		}
+		pull := func(out bool) {
+			a.must(func(b *Book) {
+				b.Drives(func(managed, others []vpc.ENI) (map[string]bool, error) {
+					ready, err := r.devices(managed, others)
+					if out {
+						delete(ready, want.ID)
+					}
+					return ready, err
+				})
+				if err := b.Refresh(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		pull(true)
+		gone := time.Now()
+		time.Sleep(12 * time.Second)
+		s := a.status()
+		if e := at(s); e.State != agentapi.Missing || !e.Since.Equal(gone) {
+			t.Errorf("without its device: %+v", e)
+		}
+		if p := s.Diagnose(); len(p) != 1 || !strings.Contains(p[0].Text, want.ID+" is gone since 12s") {
+			t.Errorf("diagnosis: %v", p)
+		}
+		pull(false)
+		if e := at(a.status()); e.State != agentapi.Attached || !e.Since.IsZero() {
+			t.Errorf("with its device again: %+v", e)
+		}
+		// This time somebody has really taken it, and both sources come to say so.
+		attached, _ := r.enis()
+		for _, e := range attached {
+			if e.ID == want.ID {
+				if err := r.cloud.DetachNetworkInterface(ec2sim.DetachNetworkInterfaceInput{AttachmentID: e.Attachment.ID, Force: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		pull(true)
+		if e := at(a.status()); e.State != agentapi.Missing {
+			t.Errorf("taken away: %+v", e)
+		}
+		time.Sleep(2 * time.Minute)
+		if e := at(a.status()); e.State == agentapi.Missing {
+			t.Errorf("taken away for two minutes: %+v", e)
+		}
+	})
+}
+
 // TestStatusOfWaiting: who waits, since when and why, and what EC2 refuses how often.
 func TestStatusOfWaiting(t *testing.T) {
 	for _, tt := range []struct {

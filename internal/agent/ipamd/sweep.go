@@ -47,6 +47,7 @@ func (s *sweep) run(ctx context.Context) (func(*Book), error) {
 	if err != nil {
 		return nil, err
 	}
+	s.x.date(found)
 	seen := make(map[string]time.Time)
 	for _, e := range found {
 		if e.Tags[ec2.TagInstance] == s.self.InstanceID || now.Sub(e.CreatedAt) < leakedFor {

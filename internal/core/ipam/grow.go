@@ -190,6 +190,8 @@ func (p *planner) fits(e vpc.ENI) bool {
 	switch {
 	case !ok, e.Zone != "" && primary.Zone != "" && e.Zone != primary.Zone:
 		return false
+	case e.Slots() > p.s.Limits.IPv4PerENI: // EC2 lets one that is detached have any number, and never attaches it
+		return false
 	case p.s.Network.Enabled:
 		return p.s.Network.Problem == "" && e.SubnetID == p.s.Network.SubnetID
 	}

@@ -212,6 +212,10 @@ var planCases = []struct {
 	{"not wanted: deleted", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))), ips(7, 0), []string{
 		"delete eni-5: it is attached to nothing, and not wanted",
 	}},
+	{"it has grown beyond what the type takes, while it was detached", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 10))), ips(5, 0), []string{
+		"create an ENI in subnet-a with 5 addresses: want 14 addresses (9 used + 5 warm), have 9; no more fit on the ENIs there are (1 of 3 for m5.large)",
+		"delete eni-5: it is attached to nothing, and not wanted",
+	}},
 	{"not wanted, but new: somebody else may be about to attach it", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))).but(func(s *State) { s.Detached[0].CreatedAt = t0.Add(-time.Second) }), ips(7, 0), nil},
 	{"not wanted, and made before the clock was set back an hour", node(has{eni: eni(0, 9), held: 2}).but(left(eni(5, 5))).but(func(s *State) { s.Detached[0].CreatedAt = t0.Add(time.Hour) }), ips(7, 0), []string{"delete eni-5: it is attached to nothing, and not wanted"}},
 	{"its attach is refused: no other is made", node(has{eni: eni(0, 9), held: 9}).but(left(eni(5, 5))).blocks(AttachENI, "eni-5"), ips(5, 0), nil},

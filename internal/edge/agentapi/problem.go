@@ -100,6 +100,13 @@ func (s Status) diagnoseSupply(say sayer) {
 		say(Wrong, "%s is refused, %s in a row, again in %s: %s", r.title(), count(r.Times, "time", "times"), again, r.Reason)
 	}
 	for _, e := range s.ENIs {
+		if e.State == Missing {
+			level, pods := Warning, ""
+			if e.Pods > 0 {
+				level, pods = Wrong, "; "+count(e.Pods, "pod on it has no network", "pods on it have no network")
+			}
+			say(level, "the device of %s is gone since %s%s: has somebody taken the ENI off the instance? Where EC2 and instance metadata say so too, it counts no longer, and another is made where pods need it", e.ID, Span(s.At.Sub(e.Since)), pods)
+		}
 		if took := s.At.Sub(e.Since); e.State == Attaching && !e.Since.IsZero() && took >= longAttach {
 			say(Wrong, "%s is being attached for %s and the node has no device for it; see the kernel's log, and whether the instance can take another interface", e.ID, Span(took))
 		}

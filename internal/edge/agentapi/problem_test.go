@@ -49,6 +49,14 @@ func TestDiagnose(t *testing.T) {
 			s.Refused = []Refused{{Kind: "delete eni", Target: "eni-2", Until: noon.Add(time.Second), Reason: "eni-2 is being detached"}}
 		}, nil},
 		{"an attach", func(s *Status) { s.ENIs[0].State, s.ENIs[0].Since = Attaching, noon.Add(-2*time.Minute) }, nil},
+		{"a device that is gone", func(s *Status) {
+			s.ENIs[0].State, s.ENIs[0].Since, s.ENIs[0].Pods = Missing, noon.Add(-5*time.Second), 0
+		},
+			[]string{"warning: the device of eni-1 is gone since 5s: has"}},
+		{"a device that pods had", func(s *Status) {
+			s.ENIs[0].State, s.ENIs[0].Since, s.ENIs[0].Pods = Missing, noon.Add(-5*time.Second), 2
+		},
+			[]string{"wrong: the device of eni-1 is gone since 5s; 2 pods on it have no network"}},
 		{"an attach that lasts", func(s *Status) { s.ENIs[0].State, s.ENIs[0].Since = Attaching, noon.Add(-3*time.Minute) }, []string{"wrong: eni-1 is being attached for 3m00s"}},
 		{"reserved addresses", func(s *Status) { s.Pool.Reserved = 2 }, []string{"warning: 2 addresses are out of use"}},
 		{"full", func(s *Status) { s.Pool.Assigned, s.Pool.Free = 27, 0 }, []string{"warning: the node is full 27 addresses that m5.large can have"}},

@@ -81,8 +81,9 @@ type Wanted struct {
 
 // What an ENI can be.
 const (
-	Attached  = "attached"  // it gives pods addresses
-	Attaching = "attaching" // asked for, or EC2 says so, and the device is not there
+	Attached  = "attached"    // it gives pods addresses
+	Attaching = "attaching"   // asked for, or EC2 says so, and the device is not there
+	Missing   = "device gone" // attached as far as EC2 and IMDS say; it had a device, and has none
 	Detaching = "detaching"
 	Detached  = "detached"    // of this node, attached to nothing
 	Unmanaged = "not managed" // attached, and left alone
@@ -98,7 +99,7 @@ type ENI struct {
 	Address     string    `json:"address,omitempty"` // its own
 	Subnet      string    `json:"subnet"`
 	State       string    `json:"state"`
-	Since       time.Time `json:"since,omitzero"` // of Attaching
+	Since       time.Time `json:"since,omitzero"` // of Attaching and Missing
 	Why         string    `json:"why,omitempty"`  // of Unmanaged
 	Addresses   int       `json:"addresses"`      // single ones for pods
 	Prefixes    int       `json:"prefixes"`
@@ -175,6 +176,37 @@ type Paths struct {
 	Broken   []string  `json:"broken,omitempty"`  // whose packets or replies are lost, or pass another ENI
 	Unknown  int       `json:"unknown,omitempty"` // that cannot be computed
 	Problem  string    `json:"problem,omitempty"` // why there was no proof
+}
+
+// Date moves all times of the status such that At is at, and what is between them stays
+// as it is. The agent counts time by a clock that nobody sets; people and other programs
+// have the node's. What ENIs, pods and others have their own times in must be the
+// status's own.
+func (s *Status) Date(at time.Time) {
+	was := s.At
+	move := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = at.Add(t.Sub(was))
+		}
+	}
+	for _, t := range []*time.Time{&s.At, &s.Pool.NextFree, &s.EC2.ListedAt, &s.Paths.ProvedAt} {
+		move(t)
+	}
+	for i := range s.ENIs {
+		move(&s.ENIs[i].Since)
+	}
+	for i := range s.Pods {
+		move(&s.Pods[i].Since)
+	}
+	for i := range s.Waiting {
+		move(&s.Waiting[i].Since)
+	}
+	for i := range s.InFlight {
+		move(&s.InFlight[i].Since)
+	}
+	for i := range s.Refused {
+		move(&s.Refused[i].Until)
+	}
 }
 
 // WithoutContainers is the status less what only root should see: the ids by which

@@ -1,16 +1,17 @@
 // Package bootclock gives a clock that nobody sets: for one boot of the machine it
 // goes on as it began, also across the processes that open it one after the other.
 //
-// Within one process Go's time.Now does that already, as it carries a reading of the
-// monotonic clock. What a process has written down it reads again without one; if
-// the machine's clock was set meanwhile, a thing of a moment ago seems hours old, or
-// of the future. An address that cools down would be given out at once, or not for
-// hours. So the first process of a boot writes down when, by the machine's clock, the
-// boot was, and all of them add to it what the kernel has counted since:
+// Go's time.Now does the half of that within one process, as it carries a reading of the
+// monotonic clock. But what a process writes down is the other half, and it is read again
+// without that reading: if the machine's clock is set, before or after, a thing of a
+// moment ago seems hours old, or of the future. An address that cools down would be given
+// out at once, or not for hours. So the first process of a boot writes down when, by the
+// machine's clock, the boot was, and all of them add to it what the kernel has counted
+// since. They never look at the machine's clock again:
 //
-//	            set by -1h
-//	machine's   10:00 ---------- 10:05 | 9:05 ---------- 9:10
-//	this one    10:00 ---------------- 10:05 ----------- 10:10
+//	            set by -1h                    set by +2h
+//	machine's   10:00 ---------- 10:05 | 9:05 ---------- 9:10 | 11:10 --- 11:15
+//	this one    10:00 ---------------- 10:05 ----------- 10:10 ---------- 10:15
 //	            first process          second process
 //
 // Unless the clock was set, both clocks are the same but for microseconds. Times of
@@ -37,50 +38,74 @@ import (
 // Source is what a clock is made of.
 type Source struct {
 	Now func() time.Time // the machine's clock
-	// Boot says which boot this is, and how long it lasts.
-	Boot func() (id string, age time.Duration, err error)
+	// Boot says which boot this is.
+	Boot func() (id string, err error)
+	// Age is how long it lasts. It never goes back.
+	Age func() (time.Duration, error)
 }
 
 // Machine is the machine's own: boot_id of proc(5), and CLOCK_BOOTTIME of
 // clock_gettime(2), which counts while the machine is suspended too.
-var Machine = Source{Now: time.Now, Boot: boot}
+var Machine = Source{Now: time.Now, Boot: boot, Age: age}
 
 const bootID = "/proc/sys/kernel/random/boot_id"
 
-func boot() (string, time.Duration, error) {
+func boot() (string, error) {
 	id, err := os.ReadFile(bootID)
-	if err != nil {
-		return "", 0, err
-	}
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return "", 0, fmt.Errorf("read clock: %w", err)
-	}
-	return strings.TrimSpace(string(id)), time.Duration(t.Nano()), nil
+	return strings.TrimSpace(string(id)), err
 }
 
-// Clock is an open clock. Its times carry a monotonic reading, as those of time.Now.
-// The zero Clock is the machine's.
+func age() (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0, fmt.Errorf("read clock: %w", err)
+	}
+	return time.Duration(t.Nano()), nil
+}
+
+// Clock is an open clock. Its times carry no monotonic reading: none of two that it gave
+// depends on how the machine's clock was set in between, and no time is to be compared
+// with one of time.Now. The zero Clock is the machine's.
 type Clock struct {
-	now    func() time.Time // nil: time.Now
-	offset time.Duration
+	now    func() time.Time              // the machine's; nil: time.Now
+	age    func() (time.Duration, error) // nil: this clock is the machine's
+	booted time.Time
 }
 
 // Now is the time.
 func (c Clock) Now() time.Time {
+	if c.age != nil {
+		if age, err := c.age(); err == nil { // as it was in Open
+			return c.booted.Add(age)
+		}
+	}
+	return c.machine()
+}
+
+func (c Clock) machine() time.Time {
 	if c.now == nil {
 		return time.Now()
 	}
-	return c.now().Add(c.offset)
+	return c.now()
 }
 
 // At is when it was by this clock, when it was t by the machine's. It holds for times
-// since the machine's clock was set last.
-func (c Clock) At(t time.Time) time.Time { return t.Add(c.offset) }
+// since the machine's clock was set last. The zero time stays what it is.
+func (c Clock) At(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(c.Offset())
+}
 
-// Offset is how far the clock is ahead of the machine's, which was set back by as
-// much since the boot's first process; negative: it was set forward.
-func (c Clock) Offset() time.Duration { return c.offset }
+// Offset is how far the clock is ahead of the machine's at present, which was set back by
+// as much since the boot's first process; negative: it was set forward.
+func (c Clock) Offset() time.Duration {
+	if c.age == nil {
+		return 0
+	}
+	return c.Now().Sub(c.machine())
+}
 
 // mark is the content of the file.
 type mark struct {
@@ -95,20 +120,23 @@ const maxMark = 4 << 10
 // Clock is good in any case: with an error it is the machine's, for this process.
 func Open(path string, s Source) (Clock, error) {
 	c := Clock{now: s.Now}
-	id, age, err := s.Boot()
+	id, err := s.Boot()
 	if err != nil {
 		return c, fmt.Errorf("open clock %s: which boot this is: %w", path, err)
 	}
-	now := s.Now()
+	age, err := s.Age()
+	if err != nil {
+		return c, fmt.Errorf("open clock %s: how old the boot is: %w", path, err)
+	}
 	m, err := read(path)
-	if err == nil && m.Boot == id {
-		c.offset = m.Booted.Add(age).Sub(now)
-		return c, nil
+	if err != nil || m.Boot != id {
+		// Another boot's, or damaged: what was timed by it is timed by the machine's clock now.
+		m = mark{Boot: id, Booted: s.Now().Add(-age).Round(0)}
+		if err = write(path, m); err != nil {
+			return c, fmt.Errorf("open clock %s: %w", path, err)
+		}
 	}
-	// Another boot's, or damaged: what was timed by it is timed by the machine's clock now.
-	if err = write(path, mark{Boot: id, Booted: now.Add(-age)}); err != nil {
-		return c, fmt.Errorf("open clock %s: %w", path, err)
-	}
+	c.age, c.booted = s.Age, m.Booted
 	return c, nil
 }
 
