@@ -266,7 +266,7 @@ func TestRefuses(t *testing.T) {
 	if n := render(t, nil).Notes; !strings.Contains(n, "rollout status") {
 		t.Errorf("notes %q", n)
 	}
-	if n := render(t, Values{"uninstall": true}).Notes; !strings.Contains(n, "helm uninstall fairway -n "+Namespace) || !strings.Contains(n, "-c uninstall") {
+	if n := render(t, Values{"uninstall": true}).Notes; !strings.Contains(n, "helm uninstall fairway -n "+Namespace) || !strings.Contains(n, "--prefix\n") {
 		t.Errorf("notes of an uninstall: %q", n)
 	}
 }
