@@ -2,11 +2,13 @@ package agent
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -83,12 +85,20 @@ func TestUninstall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s, err := store.Open(c.StateDir)
+	if err == nil {
+		err = errors.Join(s.Put(store.Record{Addr: netip.MustParseAddr("10.0.1.6"), ENI: "eni-1", ContainerID: "c", IfName: "eth0", HostVeth: "fwy1",
+			PodName: "web", PodNamespace: "shop", CreatedAt: time.Unix(1_700_000_000, 0)}), s.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	before := tree(t, dir)
 	var said strings.Builder
-	refused := func(want error) {
+	refused := func(want error, words string) {
 		t.Helper()
-		if err := Uninstall(c, &said); !errors.Is(err, want) {
-			t.Fatalf("error %v, want %v", err, want)
+		if err := Uninstall(c, &said); !errors.Is(err, want) || !strings.Contains(err.Error(), words) {
+			t.Fatalf("error %v, want %v with %q", err, want, words)
 		}
 		if now := tree(t, dir); now != before || said.Len() > 0 {
 			t.Errorf("files\n%swere\n%sand said %q, want nothing removed", now, before, said.String())
@@ -101,15 +111,14 @@ func TestUninstall(t *testing.T) {
 	if err := netlink.LinkAdd(pod); err != nil {
 		t.Fatal(err)
 	}
-	refused(ErrPods)
+	refused(ErrPods, "from fairway: shop/web; drain")
 	if err := netlink.LinkDel(pod); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(c.StateDir)
-	if err != nil {
+	if s, err = store.Open(c.StateDir); err != nil {
 		t.Fatal(err)
 	}
-	refused(store.ErrLocked)
+	refused(store.ErrLocked, "")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

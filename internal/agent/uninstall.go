@@ -37,7 +37,7 @@ func Uninstall(cfg Config, w io.Writer) error {
 }
 
 func uninstall(cfg Config, k *kernel.Kernel, w io.Writer) error {
-	unlock, err := lockRecords(cfg.StateDir)
+	records, unlock, err := lockRecords(cfg.StateDir)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func uninstall(cfg Config, k *kernel.Kernel, w io.Writer) error {
 	var pods []string
 	for _, d := range devices {
 		if d.Group == node.LinkGroup {
-			pods = append(pods, d.Name)
+			pods = append(pods, podOf(records, d.Name))
 		}
 	}
 	if len(pods) > 0 {
@@ -80,16 +80,29 @@ func uninstall(cfg Config, k *kernel.Kernel, w io.Writer) error {
 	return err
 }
 
-// lockRecords keeps agents out; without records there is nothing to keep out.
-func lockRecords(dir string) (unlock func() error, err error) {
+// lockRecords keeps agents out, and gives what records can be read; without records
+// there is nothing to keep out.
+func lockRecords(dir string) (records []store.Record, unlock func() error, err error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return func() error { return nil }, nil
+		return nil, func() error { return nil }, nil
 	}
 	s, err := store.Open(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s.Close, nil
+	records, _ = s.All() // they give names to devices, and no more
+	return records, s.Close, nil
+}
+
+// podOf is the pod that has a device, by the name that kubectl knows it by, or the
+// device where no record has it.
+func podOf(records []store.Record, device string) string {
+	for _, r := range records {
+		if r.Held() && r.HostVeth == device && r.PodName != "" {
+			return r.PodNamespace + "/" + r.PodName
+		}
+	}
+	return device
 }
 
 // remove removes files and directories with all that is in them. Those that are

@@ -104,11 +104,11 @@ func TestAlerts(t *testing.T) {
 		}},
 		{"FairwayPodsWithoutAddress", oneNode("t3.nano", wide, "", "", "--max-enis=1", "--add-wait=1s"), nil, func(s *site) {
 			s.do("pod", "add", "node", "p1")
-			for i, line := range []string{"1", "2", "3"} {
+			for i := range 15 { // as a runtime does, for minutes
 				if _, err := s.try("pod", "add", "node", "q"); err == nil {
 					s.t.Fatalf("try %d: a second pod has an address", i)
 				}
-				s.says(`fairway_cni_duration_seconds_count{command="ADD",result="no_address"} ` + line)
+				s.says(`fairway_cni_duration_seconds_count{command="ADD",result="no_address"} ` + strconv.Itoa(i+1))
 			}
 		}},
 		{"FairwayKernelBehind", oneNode("t3.small", wide, "", "", "--sysctl-dir=/run/sys"), nil, func(s *site) {
@@ -150,6 +150,20 @@ func TestAlerts(t *testing.T) {
 			s.do("fault", "ec2", "*", "--error", "RequestLimitExceeded")
 			s.until("calls are throttled", func(text scrape) bool { return count(text, `result="throttled"`) > 12 })
 		}},
+		{"FairwayAgentRestarts", oneNode("t3.small", wide, "", ""), nil, func(s *site) {
+			for range 4 {
+				before := started(s.scrapes[len(s.scrapes)-1])
+				s.again("")
+				s.until("another agent answers", func(text scrape) bool { return text != nil && started(text) != before })
+			}
+		}},
+		{"FairwayAPIServerFails", oneNode("t3.small", wide, "", ""), nil, func(s *site) {
+			// Nobody listens there.
+			s.shell("printf '%s' '" + `{"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c"}}], ` +
+				`"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}]}` + "' >/run/kubeconfig")
+			s.again("--node-name=node --kubeconfig=/run/kubeconfig")
+			s.until("requests fail", func(text scrape) bool { return failed(text, "pods") > 4 })
+		}},
 		{"FairwaySubnetFills", oneNode("t3.small", "10.0.1.0/27", "", ""), nil, func(s *site) {
 			s.until("the subnet is known", func(text scrape) bool { return bytes.Contains(text, []byte("\nfairway_subnet_free_addresses{")) })
 		}},
@@ -178,6 +192,33 @@ func TestAlerts(t *testing.T) {
 func (s *site) kill(signal string) {
 	s.t.Helper()
 	s.shell(`for d in /proc/[0-9]*; do read name <$d/comm; test $name = fairway-agent && kill -` + signal + ` ${d#/proc/}; done; true`)
+}
+
+// again ends the agent, and starts one with other options.
+func (s *site) again(options string) {
+	s.t.Helper()
+	s.kill("KILL")
+	s.until("the agent is away", func(text scrape) bool { return text == nil })
+	s.shell("setsid fairway-agent " + options + " </dev/null >/run/agent.log 2>&1 &")
+	s.until("an agent answers", func(text scrape) bool { return bytes.Contains(text, []byte("\nfairway_node_loop_up 1\n")) })
+}
+
+// started is when the process began that was looked at.
+func started(text scrape) string {
+	_, rest, _ := strings.Cut(string(text), "\nprocess_start_time_seconds ")
+	line, _, _ := strings.Cut(rest, "\n")
+	return line
+}
+
+// failed is how many requests for a kind the API server has not answered.
+func failed(text scrape, what string) (sum float64) {
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "fairway_cluster_requests_total") && strings.Contains(line, `what="`+what+`"`) && strings.Contains(line, `result="failed"`) {
+			v, _ := strconv.ParseFloat(strings.Fields(line)[1], 64)
+			sum += v
+		}
+	}
+	return sum
 }
 
 // untilRule waits for the rule that leads to pods.

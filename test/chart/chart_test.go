@@ -242,12 +242,22 @@ func TestRefuses(t *testing.T) {
 		{Values{"image": Values{"digest": "sha256:12"}}, "digest"},
 		{Values{"optoins": Values{}}, "optoins"},
 		{Values{"options": Values{"WARM_IP_TARGET": 1}}, "WARM_IP_TARGET"},
-		{Values{"options": Values{"sysctl-dir": "/x"}}, "options"},
+		{Values{"options": Values{"warm-iptarget": 1}}, "at '/options': additional properties 'warm-iptarget' not allowed"},
+		{Values{"options": Values{"sysctl-dir": "/x"}}, "sysctl-dir"},
+		{Values{"options": Values{"disable-metrics": "false"}}, "/options/disable-metrics"},
+		{Values{"options": nil}, "missing property 'options'"},
+		{Values{"tolerations": []any{Values{"kee": "x"}}}, "kee"},
+		{Values{"image": Values{"pullSecrets": []any{"mine"}}}, "/image/pullSecrets/0"},
+		{Values{"env": []any{Values{"name": "WARM_IP_TARGET", "value": 5}}}, "/env/0/value"},
+		{Values{"podLabels": Values{"app.kubernetes.io/name": "x"}}, "/podLabels/app.kubernetes.io~1name"},
+		{Values{"resources": Values{"limit": Values{"cpu": 1}}}, "limit"},
+		{Values{"options": Values{"metrics-address": "127.0.0.1:0"}, "serviceMonitor": Values{"enabled": true}}, "serviceMonitor.enabled"},
 		{Values{"options": Values{"introspection-address": "unix:/run/i.sock"}}, "set probes to false"},
 		{Values{"options": Values{"disable-metrics": true}, "serviceMonitor": Values{"enabled": true}}, "serviceMonitor.enabled"},
 		{Values{"maxUnavailable": 0}, "maxUnavailable"},
 		{Values{"maxUnavailable": "101%"}, "maxUnavailable"},
 		{Values{"criSocket": "run/x.sock"}, "criSocket"},
+		{Values{"criSocket": "/x.sock"}, "criSocket"}, // it would be all of the node's files
 	} {
 		if _, err := Render(chartDir, image, tt.values); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v: error %v, want one with %q", tt.values, err, tt.want)
@@ -256,7 +266,7 @@ func TestRefuses(t *testing.T) {
 	if n := render(t, nil).Notes; !strings.Contains(n, "rollout status") {
 		t.Errorf("notes %q", n)
 	}
-	if n := render(t, Values{"uninstall": true}).Notes; !strings.Contains(n, "helm uninstall fairway -n "+Namespace) {
+	if n := render(t, Values{"uninstall": true}).Notes; !strings.Contains(n, "helm uninstall fairway -n "+Namespace) || !strings.Contains(n, "--prefix\n") {
 		t.Errorf("notes of an uninstall: %q", n)
 	}
 }

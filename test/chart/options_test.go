@@ -70,6 +70,50 @@ func TestOptionsAreKnown(t *testing.T) {
 	}
 }
 
+// notForUsers are options that the chart says itself, or that name a file which its pods
+// do not have.
+var notForUsers = []string{"eni-config-file", "sysctl-dir", "cri-socket", "cni-conf-dir", "cni-bin-dir", "node-name", "kubeconfig"}
+
+// TestSchemaHasOptions: the schema of values has the agent's options, no other ones, and
+// knows which are true or false.
+func TestSchemaHasOptions(t *testing.T) {
+	agent := filepath.Join(t.TempDir(), "fairway-agent")
+	if err := upstream.Build("../..", agent, "./cmd/fairway-agent"); err != nil {
+		t.Fatal(err)
+	}
+	var known []struct{ Option, Default string }
+	config(t, agent, &known)
+	var schema struct {
+		Properties struct {
+			Options struct{ Properties map[string]json.RawMessage }
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(chartDir, "values.schema.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &schema)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := schema.Properties.Options.Properties
+	for _, k := range known {
+		want := "true" // anything
+		if k.Default == "true" || k.Default == "false" {
+			want = `{"type": "boolean"}`
+		}
+		if slices.Contains(notForUsers, k.Option) {
+			want = ""
+		}
+		if string(has[k.Option]) != want {
+			t.Errorf("the schema has %q for option %s, want %q", has[k.Option], k.Option, want)
+		}
+		delete(has, k.Option)
+	}
+	for option := range has {
+		t.Errorf("the schema has option %s, and the agent has not", option)
+	}
+}
+
 // config runs the agent's command config, which starts nothing.
 func config(t *testing.T, agent string, into any, args ...string) {
 	t.Helper()

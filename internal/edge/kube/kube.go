@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
@@ -235,8 +236,9 @@ func follow[W, T any](ctx context.Context, c *Client, s source, m *mirror[W, T],
 			options.Watch, options.FieldSelector = true, s.field
 			w, err := c.rest.Get().AbsPath(path).VersionedParams(&options, metav1.ParameterCodec).Watch(ctx)
 			// That a server does not know the stream of initial events is no failure: a
-			// list comes next.
-			if options.SendInitialEvents == nil || err == nil {
+			// list comes next, as after any error but those after which the reflector
+			// asks for the stream again.
+			if options.SendInitialEvents == nil || err == nil || utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 				c.observe("watch", string(s.kind), err)
 			}
 			return w, err

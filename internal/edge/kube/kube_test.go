@@ -5,11 +5,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +218,43 @@ func TestAwayFromTheStart(t *testing.T) {
 			t.Errorf("%d tries in an hour, want one or two a minute", tried)
 		}
 	})
+}
+
+// asked answers requests.
+type asked func(*http.Request) (*http.Response, error)
+
+func (f asked) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestNobodyListens: what the reflector asks again by itself, without a list between, is
+// told as well.
+func TestNobodyListens(t *testing.T) {
+	for name, answer := range map[string]asked{
+		"refused": func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNREFUSED },
+		"too many": func(*http.Request) (*http.Response, error) {
+			text := `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "TooManyRequests", "code": 429}`
+			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text))}, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tried := 0
+				c, err := New(Config{NodeName: "node-a", Service: "10.0.0.1:443", Transport: answer, Observe: func(r Request) {
+					if r.What == "pods" && r.Err != nil {
+						tried++
+					}
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				watching(t, c)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if tried < 30 || tried > 300 {
+					t.Errorf("%d failures in an hour, want one or two a minute", tried)
+				}
+			})
+		})
+	}
 }
 
 // TestKindsThatAreNotThere: without the definitions a cluster has none of the objects.

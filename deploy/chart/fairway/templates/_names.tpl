@@ -37,7 +37,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $address := index .Values.options "metrics-address" -}}
 {{- if kindIs "invalid" $address -}}{{- $address = ":61678" -}}{{- end -}}
 {{- if not (index .Values.options "disable-metrics") -}}
-{{- regexFind "[0-9]+$" $address -}}
+{{- regexFind "[1-9][0-9]*$" $address -}}
 {{- end -}}
 {{- end }}
 
