@@ -38,8 +38,8 @@ endpoints and its pods are listed too.
 files: one of EC2 and one of each node that matters, or those of two accounts.
 
 --redact replaces the names of accounts, VPCs, clusters, nodes, pods and Services,
-comments of rules and public addresses, the same one by the same, and says what
-it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
+public addresses, and comments, texts and given names in rules, the same one by the
+same, and says what it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
 
 What could not be read is in the file as unknown, and is said. Reading pods needs
 root; what rights EC2 and Kubernetes want is in docs/path.md. Exit status: 0, also where some

@@ -300,7 +300,7 @@ func TestRedact(t *testing.T) {
 
 // TestRedactAddresses: common prefixes stay common, and nothing becomes private.
 func TestRedactAddresses(t *testing.T) {
-	r := &redactor{key: []byte("k"), given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
+	r := newRedactor()
 	for _, s := range []string{"10.0.0.1", "172.16.3.4", "192.168.0.0/16", "0.0.0.0/0", "169.254.1.1", "100.64.0.0/10", "239.1.2.3"} {
 		if got := r.line(s); got != s {
 			t.Errorf("%s became %s", s, got)
@@ -330,28 +330,6 @@ func TestRedactAddresses(t *testing.T) {
 	}
 	if r.addr(netip.MustParseAddr("52.94.5.1")).String() == "52.94.5.1" && r.addr(netip.MustParseAddr("3.5.140.2")).String() == "3.5.140.2" {
 		t.Error("nothing is mapped")
-	}
-}
-
-func TestRedactRules(t *testing.T) {
-	r := &redactor{key: []byte("k"), given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
-	in := []any{
-		`-A KUBE-SERVICES -d 10.1.2.3/32 -m comment --comment "shop/cart:http cluster IP" -j KUBE-SVC-X`,
-		`ip daddr 10.1.2.3 goto service-AB12-shop/cart/tcp/http comment "shop/cart"`,
-		`meta mark & 0xf0/0xf0 == 0x10 limit rate 5/second accept`,
-		`chain service-AB12-shop/cart/tcp/http {`,
-	}
-	got := r.rules(in).([]any)
-	want := []string{
-		`-A KUBE-SERVICES -d 10.1.2.3/32 -m comment --comment "comment-1" -j KUBE-SVC-X`,
-		`ip daddr 10.1.2.3 goto rule-name-1 comment "comment-2"`,
-		`meta mark & 0xf0/0xf0 == 0x10 limit rate 5/second accept`,
-		`chain rule-name-1 {`,
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("got  %s\nwant %s", got[i], want[i])
-		}
 	}
 }
 
