@@ -61,7 +61,7 @@ func TestSame(t *testing.T) {
 		if want := w.VPCs[0].ID + " acls: no right"; !strings.Contains(strings.Join(m.Unknown, "\n"), want) {
 			t.Errorf("%s: unknown %q, want %q", name, m.Unknown, want)
 		}
-		if got, err := Join([]Source{{"one", w}, {"again", got}}); err != nil || text(t, got) != text(t, w) {
+		if got, err := Join([]Source{{Name: "one", World: w}, {Name: "again", World: got}}); err != nil || text(t, got) != text(t, w) {
 			t.Errorf("%s with itself: %v", name, err)
 		}
 	}
@@ -203,7 +203,7 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := halves(t)
-	w, err := Join([]Source{{"a.tgz", a}, {"b.tgz", b}})
+	w, err := Join([]Source{{Name: "a.tgz", World: a}, {Name: "b.tgz", World: b}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,18 +220,18 @@ func TestJoin(t *testing.T) {
 	blind, _ := halves(t)
 	blind.VPCs[0].ACLs = path.Unknown[[]path.ACL]("no right")
 	again, _ := halves(t)
-	w, err = Join([]Source{{"a.tgz", blind}, {"a2.tgz", again}})
+	w, err = Join([]Source{{Name: "a.tgz", World: blind}, {Name: "a2.tgz", World: again}})
 	if err != nil || !w.VPCs[0].ACLs.Known {
 		t.Errorf("%v, ACLs %+v", err, w)
 	}
 	b.Peerings = path.Unknown[[]path.Peering]("no right")
-	w, err = Join([]Source{{"a.tgz", a}, {"b.tgz", b}})
+	w, err = Join([]Source{{Name: "a.tgz", World: a}, {Name: "b.tgz", World: b}})
 	if err != nil || w.Peerings.Known || w.Peerings.Why != "no right" {
 		t.Errorf("%v, peerings %+v", err, w.Peerings)
 	}
 	// A node's bundle has no account, and takes nothing away.
 	node := &path.World{Form: path.Form, Nodes: []path.Node{{Name: "n", Cluster: "z"}}}
-	for _, order := range [][]Source{{{"a.tgz", a}, {"n.tgz", node}}, {{"n.tgz", node}, {"a.tgz", a}}} {
+	for _, order := range [][]Source{{{Name: "a.tgz", World: a}, {Name: "n.tgz", World: node}}, {{Name: "n.tgz", World: node}, {Name: "a.tgz", World: a}}} {
 		if w, err = Join(order); err != nil || !w.Peerings.Known || len(w.Nodes) != len(a.Nodes)+1 {
 			t.Errorf("%s first: %v, peerings %+v", order[0].Name, err, w.Peerings)
 		}
@@ -244,7 +244,7 @@ func TestConflict(t *testing.T) {
 	c.VPCs[0].Subnets.Value[0].Zone = "elsewhere"
 	c.Peerings.Value[0].State = "deleted"
 	c.Nodes[0].Host.Devices.Value[0].MTU++
-	_, err := Join([]Source{{"a.tgz", a}, {"c.tgz", c}})
+	_, err := Join([]Source{{Name: "a.tgz", World: a}, {Name: "c.tgz", World: c}})
 	for _, want := range []string{a.VPCs[0].ID + " subnets differs between a.tgz and c.tgz", "peering " + a.Peerings.Value[0].ID, "node " + a.Nodes[0].Name} {
 		if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

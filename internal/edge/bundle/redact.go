@@ -25,16 +25,14 @@ import (
 // ("a-b") keeps its ends and may lose what is between.
 func Redact(w *path.World, key []byte) (_ *path.World, report []string, err error) {
 	r := &redactor{key: key, given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
-	b, err := json.Marshal(w)
+	c, err := clone(w)
 	if err != nil {
 		return nil, nil, fmt.Errorf("redact: %w", err)
 	}
-	var c path.World
-	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, nil, fmt.Errorf("redact: %w", err)
-	}
-	r.names(&c)
-	if b, err = json.Marshal(&c); err != nil {
+	c.Name = "redacted"
+	r.names().apply(c)
+	b, err := json.Marshal(c)
+	if err != nil {
 		return nil, nil, fmt.Errorf("redact: %w", err)
 	}
 	var tree any
@@ -104,47 +102,15 @@ func (r *redactor) namespace(name string) string {
 	return r.give("ns", name)
 }
 
-// names replaces what the world's fields name.
-func (r *redactor) names(w *path.World) {
-	w.Name = "redacted"
-	for i := range w.VPCs {
-		v := &w.VPCs[i]
-		v.Account = r.give("account", v.Account)
-		if v.Name != v.ID {
-			v.Name = r.give("site", v.Name)
-		}
+// names is what the world's fields name.
+func (r *redactor) names() renaming {
+	kind := func(kind string) func(string) string {
+		return func(name string) string { return r.give(kind, name) }
 	}
-	for i := range w.Nodes {
-		n := &w.Nodes[i]
-		n.Name, n.Cluster = r.give("node", n.Name), r.give("site", n.Cluster)
-		r.peers(&n.Host)
-		for j := range n.Pods.Value {
-			p := &n.Pods.Value[j]
-			p.Namespace, p.Name = r.namespace(p.Namespace), r.give("pod", p.Namespace+"/"+p.Name)
-			r.peers(&p.Net)
-		}
+	within := func(kind string) func(string, string) string {
+		return func(namespace, name string) string { return r.give(kind, namespace+"/"+name) }
 	}
-	for i := range w.Services.Value {
-		s := &w.Services.Value[i]
-		s.Cluster, s.Namespace, s.Name = r.give("site", s.Cluster), r.namespace(s.Namespace), r.give("svc", s.Namespace+"/"+s.Name)
-		s.External = r.give("name", s.External)
-	}
-	for i := range w.Pods.Value {
-		p := &w.Pods.Value[i]
-		p.Cluster, p.Node = r.give("site", p.Cluster), r.give("node", p.Node)
-		p.Namespace, p.Name = r.namespace(p.Namespace), r.give("pod", p.Namespace+"/"+p.Name)
-	}
-}
-
-// peers renames the pods that devices lead to.
-func (r *redactor) peers(ns *path.Namespace) {
-	for i := range ns.Devices.Value {
-		d := &ns.Devices.Value[i]
-		id, dev, ok := strings.Cut(d.Peer, " ")
-		if namespace, _, pod := strings.Cut(id, "/"); ok && pod {
-			d.Peer = r.namespace(namespace) + "/" + r.give("pod", id) + " " + dev
-		}
-	}
+	return renaming{kind("account"), kind("site"), kind("node"), r.namespace, kind("name"), within("pod"), within("svc")}
 }
 
 var (

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -123,6 +124,46 @@ func TestRedactElsewhere(t *testing.T) {
 	}
 	if v.ACLs.Why != "no right to ec2:DescribeNetworkAcls" || v.RouteTables.Why != "redacted" || out.Nodes[0].Pods.Why != "operation not permitted" {
 		t.Errorf("reasons: %q, %q, %q", v.ACLs.Why, v.RouteTables.Why, out.Nodes[0].Pods.Why)
+	}
+}
+
+// TestRedactedApart: two accounts redact by themselves, and what they hand in is
+// joined: nobody's name is taken for another's.
+func TestRedactedApart(t *testing.T) {
+	e, whole := world(t, "seed003")
+	want, err := path.NewTracer(whole).Trace(path.Probe{From: e.From, To: e.To})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []Source
+	a, b := halves(t)
+	for i, w := range []*path.World{a, b} {
+		out, _, err := Redact(w, []byte{byte(i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, Source{w.VPCs[0].ID, out, true})
+	}
+	before := text(t, sources[1].World)
+	w, err := Join(sources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text(t, sources[1].World) != before {
+		t.Error("a world that was given is changed")
+	}
+	if len(w.Nodes) != len(whole.Nodes) || w.Nodes[0].Name != "node-1" || w.Nodes[len(a.Nodes)].Name != "node-1.2" || w.VPCs[1].Name != "site-1.2" || w.Nodes[len(a.Nodes)].Cluster != "site-1.2" {
+		t.Errorf("nodes %d, VPCs %q, %q", len(w.Nodes), w.VPCs[0].Name, w.VPCs[1].Name)
+	}
+	got, err := path.NewTracer(w).Trace(path.Probe{From: want.Hops[0].Before.Src.String(), To: "10.11.4.91:80"})
+	if err != nil || got.Verdict != want.Verdict || len(got.Hops) != len(want.Hops) {
+		t.Errorf("%v, %+v; want %s with %d hops", err, got, want.Verdict, len(want.Hops))
+	}
+	for i := range sources {
+		sources[i].Redacted = false
+	}
+	if _, err := Join(sources); !errors.Is(err, ErrConflict) {
+		t.Errorf("as names of people: %v", err)
 	}
 }
 
