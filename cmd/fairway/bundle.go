@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/internal/edge/agentapi"
@@ -23,6 +25,7 @@ func bundleCommand() *cobra.Command {
 	var s sources
 	var file string
 	var redact bool
+	var files []string
 	cmd := &cobra.Command{
 		Use:   "bundle -o FILE",
 		Short: "Put what explains this node's packets into a file, for fairway path -b",
@@ -35,11 +38,13 @@ endpoints and its pods are listed too.
 
 --node reads the node alone, --ec2 EC2 alone, from anywhere with credentials, by
 --vpc and --region, and --kube the cluster's API alone. fairway path joins several
-files: one of EC2 and one of each node that matters, or those of two accounts.
+files: one of EC2 and one of each node that matters, or those of two accounts. With
+-b nothing is read but files, which become one: redact it, and a name is the same in
+all of it.
 
 --redact replaces the names of accounts, VPCs, clusters, nodes, pods and Services,
-comments of rules and public addresses, the same one by the same, and says what
-it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
+public addresses, and comments, texts and given names in rules, the same one by the
+same, and says what it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
 
 What could not be read is in the file as unknown, and is said. Reading pods needs
 root; what rights EC2 and Kubernetes want is in docs/path.md. Exit status: 0, also where some
@@ -47,6 +52,7 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 		Example: `  fairway bundle -o node-a1.tgz
   fairway bundle --ec2 --kube --region eu-west-1 --vpc vpc-0a --cluster a -o a.tgz
   fairway bundle --redact -o b.tgz
+  fairway bundle -b vpcs.tgz -b names.tgz -b node-a1.tgz --redact -o a.tgz
   fairway bundle --ec2 --region eu-west-1 --vpc vpc-0a -o vpcs.tgz
   fairway path -b vpcs.tgz -b node-a1.tgz default/sleep 10.11.4.91:80`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -59,6 +65,11 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 			switch {
 			case file == "":
 				return fmt.Errorf("%w: say where to: -o FILE", errUsage)
+			case len(files) > 0:
+				if other := otherFlags(cmd, "bundle", "output", "redact"); other != "" {
+					return fmt.Errorf("%w: --%s is for reading; -b FILE makes one of files that were read", errUsage, other)
+				}
+				return rebundle(cmd.OutOrStdout(), files, target{file, redact})
 			case s.node && !s.ec2 && (s.region != "" || len(s.vpcs) > 0):
 				return fmt.Errorf("%w: --region and --vpc are of EC2, which --node alone does not read", errUsage)
 			case s.ec2 && !s.node && (s.name != "" || s.cluster != "" && !s.kube):
@@ -75,6 +86,7 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 	f := cmd.Flags()
 	f.StringVarP(&file, "output", "o", "", "the `FILE` to write; it must not exist")
 	f.BoolVar(&redact, "redact", false, "without names, account IDs, comments and public addresses")
+	f.StringArrayVarP(&files, "bundle", "b", nil, "a bundle or a world's JSON, from `FILE`, instead of what is here; may be given again, and all are joined")
 	f.BoolVar(&s.node, "node", false, "read this node; with none of --node, --ec2 and --kube, all")
 	f.BoolVar(&s.ec2, "ec2", false, "read EC2")
 	f.BoolVar(&s.kube, "kube", false, "list the cluster's Services, endpoints and pods")
@@ -103,6 +115,36 @@ func runBundle(ctx context.Context, out, stderr io.Writer, s sources, to target)
 	if len(w.Nodes) > 0 {
 		w.Name = w.Nodes[0].Name
 	}
+	return c.write(out, stderr, to, false)
+}
+
+// otherFlags names a flag that was given and is none of these; empty: there is none.
+func otherFlags(cmd *cobra.Command, these ...string) (name string) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !slices.Contains(these, f.Name) {
+			name = f.Name
+		}
+	})
+	return name
+}
+
+// rebundle makes one file of several.
+func rebundle(out io.Writer, files []string, to target) error {
+	sources, err := readSources(files)
+	if err != nil {
+		return err
+	}
+	w, err := bundle.Join(sources)
+	if err != nil {
+		return err
+	}
+	named := slices.ContainsFunc(sources, func(s bundle.Source) bool { return !s.Redacted })
+	return collected{world: w}.write(out, io.Discard, to, !named)
+}
+
+// write writes the file, and says what is in it. redacted: it already is.
+func (c collected) write(out, stderr io.Writer, to target, redacted bool) (err error) {
+	w := c.world
 	var report []string
 	if to.redact {
 		key := make([]byte, 32)
@@ -112,7 +154,7 @@ func runBundle(ctx context.Context, out, stderr io.Writer, s sources, to target)
 		}
 	}
 	var b bytes.Buffer
-	m, err := bundle.Write(&b, w, to.redact)
+	m, err := bundle.Write(&b, w, to.redact || redacted)
 	if err != nil {
 		return err
 	}
@@ -190,37 +232,47 @@ func asWritten(w *path.World) (*path.World, error) {
 const maxWorldFile = 512 << 20
 
 // readWorld reads a bundle, or a world's JSON.
-func readWorld(file string) (*path.World, error) {
+func readWorld(file string) (bundle.Source, error) {
+	s := bundle.Source{Name: filepath.Base(file)}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxWorldFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+		return s, fmt.Errorf("read %s: %w", file, err)
 	}
-	var w *path.World
 	if bundle.IsBundle(b) {
-		w, _, err = bundle.Read(b)
+		var m bundle.Manifest
+		s.World, m, err = bundle.Read(b)
+		s.Redacted = m.Redacted
 	} else {
-		w, err = path.ParseWorld(b)
+		s.World, err = path.ParseWorld(b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
+		return s, fmt.Errorf("read %s: %w", file, err)
 	}
-	return w, nil
+	return s, nil
+}
+
+func readSources(files []string) ([]bundle.Source, error) {
+	var all []bundle.Source
+	for _, f := range files {
+		s, err := readWorld(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
 }
 
 // readWorlds reads files and joins what they have.
 func readWorlds(files []string) (*path.World, error) {
-	var all []bundle.Source
-	for _, f := range files {
-		w, err := readWorld(f)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, bundle.Source{Name: filepath.Base(f), World: w})
+	all, err := readSources(files)
+	if err != nil {
+		return nil, err
 	}
 	return bundle.Join(all)
 }

@@ -116,6 +116,8 @@ func TestBundleRefusals(t *testing.T) {
 		{[]string{"bundle", "-o", "x", "y"}, 2, "no arguments"},
 		{[]string{"bundle", "--node", "--vpc", "vpc-1", "-o", "x"}, 2, "does not read"},
 		{[]string{"bundle", "--ec2", "--name", "n", "-o", "x"}, 2, "does not read"},
+		{[]string{"bundle", "-b", file, "--ec2", "-o", "x"}, 2, "--ec2 is for reading"},
+		{[]string{"bundle", "-b", cut, "-o", "x"}, 1, "cut off"},
 	} {
 		cmd := command()
 		cmd.SetArgs(tt.args)
@@ -124,5 +126,34 @@ func TestBundleRefusals(t *testing.T) {
 		if status := end(&stderr, cmd.ExecuteContext(t.Context())); status != tt.status || !strings.Contains(stderr.String(), tt.says) {
 			t.Errorf("%v: status %d, want %d; %s", tt.args, status, tt.status, stderr.String())
 		}
+	}
+}
+
+// TestBundleOfBundles: files become one, with one name for one thing.
+func TestBundleOfBundles(t *testing.T) {
+	a, b := load(t, "seed002"), load(t, "seed002")
+	a.Nodes, b.Nodes = a.Nodes[:1], b.Nodes[1:]
+	b.VPCs = nil
+	file := filepath.Join(t.TempDir(), "one.tgz")
+	run := func(status int, args ...string) string {
+		t.Helper()
+		cmd := command()
+		cmd.SetArgs(args)
+		var out, stderr strings.Builder
+		cmd.SetOut(&out)
+		if got := end(&stderr, cmd.ExecuteContext(t.Context())); got != status {
+			t.Fatalf("%v: status %d, want %d: %s", args, got, status, stderr.String())
+		}
+		return out.String()
+	}
+	said := run(0, "bundle", "-b", bundleFile(t, "a.tgz", a), "-b", bundleFile(t, "b.tgz", b), "--redact", "-o", file)
+	if !strings.Contains(said, "replaced: 2 names of nodes") || !strings.Contains(said, "node             node-2") {
+		t.Errorf("said:\n%s", said)
+	}
+	run(0, "path", "-b", file, "10.5.2.11", "10.5.2.22:80", "--assert", "delivered")
+	again := filepath.Join(t.TempDir(), "again.tgz")
+	run(0, "bundle", "-b", file, "-o", again)
+	if s, err := readWorld(again); err != nil || !s.Redacted {
+		t.Errorf("%v, redacted %v: it was", err, s.Redacted)
 	}
 }

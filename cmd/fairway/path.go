@@ -76,8 +76,8 @@ FROM and TO are a pod (default/sleep), a node (node:node-a1), an ENI's ID, an
 address or "internet"; TO may be a Service too (svc/default/web). A cluster or VPC
 and a colon before it tell two of one name apart; TO may end in a port, and that of
 a Service in its name. Of a Service each backend is asked for, and those that are
-alike are one line. An example has a probe of its own. LINE is one argument: a line
-of a VPC flow log, or of a kernel that calls a source martian.
+alike are one line. An example has a probe of its own. LINE is a line of a VPC
+flow log, or of a kernel that calls a source martian.
 
 Without a world, that of this node is read, what EC2 says of its VPC and of those
 that are joined with it, and where there is a kubeconfig, the names of Services and
@@ -98,6 +98,7 @@ not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
   fairway path --example seed003 -o svg > seed003.svg
   fairway path --example seed003 -o mermaid
   fairway path -b b.tgz b:default/sleep a:default/httpbin:80 --assert delivered
+  fairway path -b b.tgz b:default/sleep a:default/httpbin:80 --assert delivered -o junit
   fairway path -b b.tgz --all`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPath(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o, args)
@@ -106,9 +107,9 @@ not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return pathUsageError(err) })
 	f := cmd.Flags()
 	worldFlags(cmd, &o)
-	f.StringVar(&o.proto, "proto", "tcp", "tcp, udp or icmp")
+	f.StringVar(&o.proto, "proto", "", "tcp, udp or icmp; empty: tcp, or what a pasted line says")
 	f.IntVar(&o.size, "size", path.SYN, "bytes of the packet, the IP header included; it must not be fragmented")
-	f.StringVarP(&o.output, "output", "o", "text", "text, json, svg or mermaid")
+	f.StringVarP(&o.output, "output", "o", "text", "text, json, svg, mermaid, or with --assert junit")
 	f.StringVar(&o.theme, "theme", "auto", "of -o svg: auto, light or dark")
 	f.StringArrayVar(&o.whatIf, "what-if", nil, "a change of the world before the packet is followed, as `TARGET: CHANGE`; may be given again")
 	f.IntVar(&o.mend, "with-mend", 0, "follow the packet in the world that has the Nth mend of the answer")
@@ -146,14 +147,18 @@ func (o *pathOptions) validate(args []string) error {
 	switch {
 	case len(args) > 2, len(args) == 1 && !paste.IsLine(args[0]), len(args) == 0 && o.example == "" && !o.all:
 		return errors.New("want FROM and TO; see fairway path --help")
-	case !slices.Contains([]string{"text", "json", "svg", "mermaid"}, o.output):
-		return fmt.Errorf("--output %q: must be text, json, svg or mermaid", o.output)
+	case !slices.Contains([]string{"text", "json", "svg", "mermaid", "junit"}, o.output):
+		return fmt.Errorf("--output %q: must be text, json, svg, mermaid, or with --assert junit", o.output)
 	case !slices.Contains([]render.Theme{render.Auto, render.Light, render.Dark}, render.Theme(o.theme)):
 		return fmt.Errorf("--theme %q: must be auto, light or dark", o.theme)
 	case o.all && o.output != "text" && o.output != "json":
 		return fmt.Errorf("--all --output %s: must be text or json", o.output)
 	case o.assert != "" && o.assert != string(path.Arrived) && o.assert != string(path.Dropped) && o.assert != string(path.Unsure):
 		return fmt.Errorf("--assert %q: must be delivered, dropped or \"cannot tell\"", o.assert)
+	case o.assert != "" && o.output != "text" && o.output != "junit":
+		return fmt.Errorf("--assert says a line, or --output junit: not %s", o.output)
+	case o.assert == "" && o.output == "junit":
+		return errors.New("--output junit is a test's result: say what is wanted by --assert")
 	case o.size < 28 || o.size > 65535:
 		return fmt.Errorf("--size %d: must be from 28 to 65535", o.size)
 	case o.mend < 0:
@@ -169,17 +174,20 @@ func (o *pathOptions) validate(args []string) error {
 }
 
 func runPath(ctx context.Context, out, stderr io.Writer, o pathOptions, args []string) error {
+	if len(args) > 2 { // a line that was pasted without quotes
+		if _, err := paste.Parse(strings.Join(args, " ")); err == nil {
+			args = []string{strings.Join(args, " ")}
+		}
+	}
 	if err := o.validate(args); err != nil {
 		return pathUsageError(err)
 	}
 	if len(args) == 1 {
-		flow, err := paste.Parse(args[0])
+		from, to, err := o.pasted(stderr, args[0])
 		if err != nil {
 			return pathUsageError(err)
 		}
-		fmt.Fprintln(stderr, "fairway: understood as", flow)
-		from, to := flow.Ends()
-		args, o.proto = []string{from, to}, string(flow.Proto)
+		args = []string{from, to}
 	}
 	w, from, to, source, err := o.load(ctx, stderr)
 	if err != nil {
@@ -201,9 +209,9 @@ func runPath(ctx context.Context, out, stderr io.Writer, o pathOptions, args []s
 	if err != nil {
 		return pathUsageError(err)
 	}
-	r.Taken, r.Command = w.Taken, again(source, from, to)
+	r.Taken, r.Command = w.Taken, o.again(source, from, to)
 	if o.assert != "" {
-		return assertVerdict(out, r, o.assert)
+		return assertVerdict(out, r, o)
 	}
 	if o.live {
 		if to == "internet" {
@@ -224,9 +232,42 @@ func runPath(ctx context.Context, out, stderr io.Writer, o pathOptions, args []s
 	return statusOf(r.Answer.Verdict)
 }
 
+// pasted is the flow that a line tells of. A martian's line does not say the protocol,
+// so that --proto may.
+func (o *pathOptions) pasted(stderr io.Writer, line string) (from, to string, err error) {
+	flow, err := paste.Parse(line)
+	if err != nil {
+		return "", "", err
+	}
+	switch said := path.Proto(o.proto); {
+	case said == "" || said == flow.Proto:
+	case flow.Kind == "martian":
+		flow.Proto = said
+	default:
+		return "", "", fmt.Errorf("--proto %s: the line is of %s", said, flow.Proto)
+	}
+	o.proto = string(flow.Proto)
+	fmt.Fprintln(stderr, "fairway: understood as", flow)
+	from, to = flow.Ends()
+	return from, to, nil
+}
+
 // again is how to see the same again.
-func again(source, from, to string) string {
-	return "fairway path" + source + " " + from + " " + to
+func (o *pathOptions) again(source, from, to string) string {
+	text := "fairway path" + source + " " + from + " " + to
+	if o.proto != "" && o.proto != string(path.TCP) {
+		text += " --proto " + o.proto
+	}
+	if o.size != path.SYN {
+		text += fmt.Sprintf(" --size %d", o.size)
+	}
+	for _, e := range o.whatIf {
+		text += " --what-if '" + e + "'"
+	}
+	if o.mend > 0 {
+		text += fmt.Sprintf(" --with-mend %d", o.mend)
+	}
+	return text
 }
 
 func withEdits(w *path.World, texts []string) (*path.World, error) {
@@ -306,13 +347,23 @@ func statusOf(v path.Verdict) error {
 	return exitStatus{status: pathUnsure}
 }
 
-func assertVerdict(out io.Writer, r render.Report, want string) error {
-	fmt.Fprintf(out, "%s -> %s: %s\n", r.Answer.Probe.From, r.Answer.Probe.To, render.Sentence(r.Answer))
+func assertVerdict(out io.Writer, r render.Report, o pathOptions) error {
+	if o.output == "junit" {
+		text, err := render.JUnit(r, path.Verdict(o.assert))
+		if err == nil {
+			_, err = io.WriteString(out, text)
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(out, "%s -> %s: %s\n", r.Answer.Probe.From, r.Answer.Probe.To, render.Sentence(r.Answer))
+	}
 	switch {
-	case string(r.Answer.Verdict) == want:
+	case string(r.Answer.Verdict) == o.assert:
 		return nil
 	case r.Answer.Verdict == path.Unsure:
-		return exitStatus{pathUnsure, fmt.Errorf("cannot tell, want %s", want)}
+		return exitStatus{pathUnsure, fmt.Errorf("cannot tell, want %s", o.assert)}
 	}
-	return exitStatus{pathNotDelivered, fmt.Errorf("%s, want %s", r.Answer.Verdict, want)}
+	return exitStatus{pathNotDelivered, fmt.Errorf("%s, want %s", r.Answer.Verdict, o.assert)}
 }

@@ -55,20 +55,21 @@ func pathDiffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff A B FROM TO",
 		Short: "Show how the way of a packet differs between two worlds",
-		Long: `Follow one packet in two worlds' JSON files and show the hops that only one of
-them has: what changed between yesterday's bundle and today's.
+		Long: `Follow one packet in two worlds, each one file, and show the hops that only one of
+them has: what changed between yesterday's bundle and today's. fairway bundle -b
+makes one file of several.
 
 Exit status: 0 the same way and verdict, 1 another, 3 wrong usage.`,
-		Example: `  fairway path diff before.json after.json b:default/sleep a:default/httpbin:80`,
+		Example: `  fairway path diff before.tgz after.tgz b:default/sleep a:default/httpbin:80`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 4 {
 				return pathUsageError(errors.New("want two worlds, FROM and TO; see fairway path diff --help"))
 			}
 			var reports [2]render.Report
 			for i := range reports {
-				w, err := readWorld(args[i])
+				s, err := readWorld(args[i])
 				if err == nil {
-					reports[i], err = explain(w, path.Probe{From: args[2], To: args[3], Proto: path.Proto(proto)}, 0)
+					reports[i], err = explain(s.World, path.Probe{From: args[2], To: args[3], Proto: path.Proto(proto)}, 0)
 				}
 				if err != nil {
 					return pathUsageError(err)

@@ -235,17 +235,7 @@ func (n *Namespace) edit(f []string) error {
 	case len(f) > 3 && f[0] == "ip" && f[1] == "route":
 		return n.editRoute(f[2], f[3:])
 	case len(f) >= 2 && f[0] == "sysctl":
-		name, value, ok := strings.Cut(f[len(f)-1], "=")
-		if !ok {
-			return fmt.Errorf("%w: want sysctl NAME=VALUE", ErrEdit)
-		}
-		m := maps.Clone(n.Sysctls.Value)
-		if m == nil {
-			m = map[string]string{}
-		}
-		m[sysctlPath(name)] = value
-		n.Sysctls = Known(m)
-		return nil
+		return n.editSysctl(strings.Join(f[1:], " "))
 	}
 	if len(f) > 5 && f[0] == "iptables" && f[1] == "-t" {
 		return n.editIptables(f[2], f[3], f[4:])
@@ -262,6 +252,9 @@ func (n *Namespace) edit(f []string) error {
 // editIptables appends (-A), puts first (-I) or deletes (-D) a rule, as a line of
 // `iptables-save`.
 func (n *Namespace) editIptables(table, verb string, f []string) error {
+	if !n.Iptables.Known {
+		return fmt.Errorf("%w: %s", ErrEdit, n.Iptables.unknown("iptables"))
+	}
 	lines := slices.Clone(n.Iptables.Value.text)
 	start := slices.Index(lines, "*"+table)
 	if start < 0 {
@@ -300,19 +293,13 @@ func (n *Namespace) setIptables(lines []string) error {
 	return nil
 }
 
-// sysctlPath turns net.ipv4.conf.eth0.rp_filter into its path; a slash in a name
-// is a dot of a device's, as sysctl(8) has it.
-func sysctlPath(name string) string {
-	if strings.HasPrefix(name, "net/") {
-		return name
-	}
-	return strings.NewReplacer(".", "/", "/", ".").Replace(name)
-}
-
 func (n *Namespace) editRule(verb string, f []string) error {
 	r, err := parseIPRule(f)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrEdit, err)
+	}
+	if !n.Rules.Known {
+		return fmt.Errorf("%w: %s", ErrEdit, n.Rules.unknown("ip rules"))
 	}
 	switch verb {
 	case "add":
@@ -335,6 +322,9 @@ func (n *Namespace) editRoute(verb string, f []string) error {
 	r, err := parseIPRoute(f)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrEdit, err)
+	}
+	if !n.Routes.Known {
+		return fmt.Errorf("%w: %s", ErrEdit, n.Routes.unknown("routes"))
 	}
 	same := func(q IPRoute) bool {
 		return q.Dst == r.Dst && q.Table == r.Table && q.Metric == r.Metric && (q.Kind == r.Kind) &&

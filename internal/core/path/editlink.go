@@ -2,6 +2,7 @@ package path
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,4 +79,51 @@ func unword(w string) string {
 		return w + "\""
 	}
 	return w
+}
+
+// switches are the sysctls of a device that the walk asks for.
+var switches = []string{"accept_local", "forwarding", "proxy_arp", "rp_filter", "src_valid_mark"}
+
+// editSysctl reads [-w] NAME=VALUE, with blanks around the equals sign or not.
+func (n *Namespace) editSysctl(text string) error {
+	name, value, ok := strings.Cut(strings.TrimPrefix(text, "-w "), "=")
+	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+	if _, err := strconv.Atoi(value); !ok || err != nil {
+		return fmt.Errorf("%w: want sysctl NAME=NUMBER", ErrEdit)
+	}
+	path := sysctlPath(name)
+	f := strings.Split(path, "/")
+	device := len(f) == 5 && strings.HasPrefix(path, "net/ipv4/conf/") && slices.Contains(switches, f[4])
+	switch {
+	case path != "net/ipv4/ip_forward" && !device:
+		return fmt.Errorf("%w: nothing here is decided by %s; what is: net.ipv4.ip_forward, and of net.ipv4.conf.DEVICE %s", ErrEdit, name, strings.Join(switches, ", "))
+	case device && f[3] != "all" && f[3] != "default" && n.Devices.Known && n.device(f[3]) == nil:
+		return fmt.Errorf("%w: no device %s", ErrEdit, f[3])
+	}
+	m := maps.Clone(n.Sysctls.Value)
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[path] = value
+	// Forwarding is one switch for all (inet_forward_change, devinet.c): who sets it
+	// sets each device's.
+	if path == "net/ipv4/ip_forward" || path == "net/ipv4/conf/all/forwarding" {
+		m["net/ipv4/ip_forward"] = value
+		for k := range m {
+			if strings.HasPrefix(k, "net/ipv4/conf/") && strings.HasSuffix(k, "/forwarding") {
+				m[k] = value
+			}
+		}
+	}
+	n.Sysctls = Known(m)
+	return nil
+}
+
+// sysctlPath turns net.ipv4.conf.eth0.rp_filter into its path; a slash in a name
+// is a dot of a device's, as sysctl(8) has it.
+func sysctlPath(name string) string {
+	if strings.HasPrefix(name, "net/") {
+		return name
+	}
+	return strings.NewReplacer(".", "/", "/", ".").Replace(name)
 }

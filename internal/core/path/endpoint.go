@@ -3,6 +3,7 @@ package path
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,9 +35,7 @@ func (t *Tracer) resolve(p *Probe) (from *nsRef, to []target, err error) {
 	if from, _, err = t.end(p.From); err != nil {
 		return nil, to, fmt.Errorf("from %q: %w", p.From, err)
 	}
-	if from.internet && from.public.IsPrivate() {
-		return nil, to, fmt.Errorf("from %q: %w: nobody of this world has the address", p.From, ErrProbe)
-	}
+	stranger := from.internet && from.public.IsPrivate()
 	if site, name, port, service := cutService(p.To); service {
 		if port == "" && p.Port != 0 {
 			port = strconv.Itoa(int(p.Port))
@@ -47,16 +46,58 @@ func (t *Tracer) resolve(p *Probe) (from *nsRef, to []target, err error) {
 		if p.Port != 0 && p.Port != to[0].asked.Port {
 			return nil, to, fmt.Errorf("to %q: %w: port %d is asked for too", p.To, ErrProbe, p.Port)
 		}
+		if stranger {
+			return nil, to, fmt.Errorf("from %q: %w: nobody of this world has the address", p.From, ErrProbe)
+		}
 		return from, to, nil
 	}
 	one, err := t.ask(p)
 	if err != nil {
 		return nil, to, fmt.Errorf("to %q: %w", p.To, err)
 	}
-	if from.internet {
+	if stranger {
+		if from.hidden = t.hidden(from.public, one.addr); from.hidden == nil {
+			return nil, to, fmt.Errorf("from %q: %w: nobody of this world has the address", p.From, ErrProbe)
+		}
+	} else if from.internet {
 		one.addr = t.public(one.addr)
 	}
 	return from, []target{one}, nil
+}
+
+// hidden is how a packet comes from an address that nobody of the world has: by the
+// peering or transit gateway to which the receiver's subnet routes it, if nobody knows
+// the VPC behind; else nil.
+func (t *Tracer) hidden(src, dst netip.Addr) *hiddenSide {
+	for i := range t.w.VPCs {
+		if t.w.VPCs[i].has(src) && t.w.VPCs[i].ENIs.Known {
+			return nil
+		}
+	}
+	for i := range t.w.VPCs {
+		v := &t.w.VPCs[i]
+		e := v.owner(dst)
+		if e == nil {
+			continue
+		}
+		r, _, _ := v.route(e.Subnet, src)
+		if r == nil {
+			continue
+		}
+		switch kind, _, _ := strings.Cut(r.Target, "-"); kind {
+		case "pcx":
+			return &hiddenSide{v, Where{"", KindPeering, r.Target}}
+		case "tgw":
+			return &hiddenSide{v, Where{"", KindTransit, r.Target}}
+		}
+	}
+	return nil
+}
+
+// hiddenSide is where packets of somebody come in of whose side nothing is known.
+type hiddenSide struct {
+	into *VPC
+	by   Where
 }
 
 // ask is whom a probe asks that names no Service.
@@ -67,6 +108,8 @@ func (t *Tracer) ask(p *Probe) (target, error) {
 			return target{}, fmt.Errorf("%w: port %d is asked for too", ErrProbe, port)
 		}
 		name, port = host, n
+	} else if i := strings.LastIndexByte(name, ':'); i >= 0 && strings.Trim(name[i+1:], "0123456789") == "" && !isIPv6(name) {
+		return target{}, fmt.Errorf("%w: port %q must be from 1 to 65535", ErrProbe, name[i+1:])
 	}
 	ref, addr, err := t.end(name)
 	if err != nil {
@@ -106,9 +149,14 @@ func (t *Tracer) public(a netip.Addr) netip.Addr {
 	return a
 }
 
+func isIPv6(s string) bool {
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return err == nil && a.Is6()
+}
+
 func cutPort(s string) (host string, port uint16, ok bool) {
 	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
+	if i < 0 || isIPv6(s) {
 		return s, 0, false
 	}
 	n, err := strconv.ParseUint(s[i+1:], 10, 16)
@@ -124,6 +172,9 @@ func (t *Tracer) end(name string) (*nsRef, netip.Addr, error) {
 	if name == "internet" {
 		return &nsRef{internet: true, public: internetHost, where: Where{"", KindInternet, "internet"}}, internetHost, nil
 	}
+	if isIPv6(name) {
+		return nil, none, fmt.Errorf("%w: %s is not IPv4", ErrProbe, name)
+	}
 	site, rest, hasSite := strings.Cut(name, ":")
 	if !hasSite || site == "node" {
 		site, rest = "", name
@@ -134,10 +185,7 @@ func (t *Tracer) end(name string) (*nsRef, netip.Addr, error) {
 	if strings.HasPrefix(rest, "eni-") {
 		return t.byENI(rest)
 	}
-	if a, err := netip.ParseAddr(rest); err == nil {
-		if !a.Is4() {
-			return nil, none, fmt.Errorf("%w: %s is not IPv4", ErrProbe, a)
-		}
+	if a, err := netip.ParseAddr(rest); err == nil && a.Is4() {
 		return t.byAddr(site, a)
 	}
 	return t.named(site, rest)
@@ -188,7 +236,21 @@ func (t *Tracer) listed(site, name string) (*nsRef, netip.Addr, error) {
 	if s, err := t.service(site, name); err == nil {
 		why += "; its Service is svc/" + s.ID()
 	}
+	if site != "" && !t.knows(site) {
+		why = "the world has no cluster or VPC " + site
+	}
 	return nil, netip.Addr{}, fmt.Errorf("%w: %s", ErrProbe, why)
+}
+
+// knows reports whether anything is of a cluster or VPC of that name.
+func (t *Tracer) knows(site string) bool {
+	for _, r := range t.refs {
+		if r.where.Site == site {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.w.VPCs, func(v VPC) bool { return v.Name == site }) ||
+		slices.ContainsFunc(t.w.Pods.Value, func(p ListedPod) bool { return p.Cluster == site })
 }
 
 // addr is the namespace's own address: a pod's, or a node's first.

@@ -151,10 +151,7 @@ func iptWords(line string) []string {
 		end := strings.IndexAny(line, " \t\r")
 		word := line
 		if line[0] == '"' {
-			if end = strings.IndexByte(line[1:], '"') + 2; end < 2 {
-				end = len(line)
-			}
-			word = strings.Trim(line[:end], "\"")
+			word, end = iptQuoted(line)
 		} else if end >= 0 {
 			word = line[:end]
 		} else {
@@ -163,6 +160,19 @@ func iptWords(line string) []string {
 		out = append(out, word)
 		line = line[min(end, len(line)):]
 	}
+}
+
+// iptQuoted reads a text in quotes; end is behind it. A backslash takes the next
+// character as it is (xtables_save_string).
+func iptQuoted(line string) (word string, end int) {
+	var b strings.Builder
+	for end = 1; end < len(line) && line[end] != '"'; end++ {
+		if line[end] == '\\' && end+1 < len(line) {
+			end++
+		}
+		b.WriteByte(line[end])
+	}
+	return b.String(), end + 1
 }
 
 func parseIptRule(text string, w []string) iptRule {

@@ -230,6 +230,7 @@ func TestEditsRefused(t *testing.T) {
 	for _, text := range []string{
 		"node-1: ip link set eth7 mtu 1500", "node-1: ip link set eth0 mtu 20", "node-1: ip link set eth0 mtu many",
 		"node-1: nft add table ip t { chain c { type filter hook prerouting priority 0; ", "rtb-0vpc: associate subnet-nobody",
+		"node-1: sysctl net.ipv4.ip_forward=yes", "node-1: sysctl net.ipv4.ip_forward", "node-1: sysctl net.ipv4.conf.eth7.rp_filter=0", "node-1: sysctl net.ipv4.tcp_mtu_probing=1",
 	} {
 		_, w, err := example.Load("nodeport")
 		if err != nil {
@@ -241,6 +242,42 @@ func TestEditsRefused(t *testing.T) {
 		}
 		if _, err := w.With(e); err == nil {
 			t.Errorf("%s: no error", text)
+		}
+	}
+}
+
+// TestEditsOfUnknownParts: what is added to a part that is not known does not make it
+// known.
+func TestEditsOfUnknownParts(t *testing.T) {
+	for _, text := range []string{"ip rule add pref 7 lookup main", "ip route add 10.9.0.0/16 dev eth0", "iptables -t nat -A POSTROUTING -j ACCEPT", "nft add table ip t { chain c { drop; } }"} {
+		_, w, err := example.Load("nodeport")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &w.Nodes[0].Host
+		h.Rules, h.Routes = path.Unknown[[]path.IPRule]("no right"), path.Unknown[[]path.IPRoute]("no right")
+		h.Iptables, h.Nftables = path.Unknown[path.Iptables]("no right"), path.Unknown[path.Ruleset]("no right")
+		if _, err := w.With(path.Edit{Target: "node-1", Text: text}); err == nil || !strings.Contains(err.Error(), "no right") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestForwardingIsOneSwitch: who turns it on for all turns it on for each device.
+func TestForwardingIsOneSwitch(t *testing.T) {
+	off := []string{"node-1: sysctl -w net.ipv4.conf.eth0.forwarding = 0", "node-1: sysctl net.ipv4.conf.eth1.forwarding=0"}
+	for _, on := range []string{"net.ipv4.ip_forward=1", "net.ipv4.conf.all.forwarding=1"} {
+		for _, tt := range []struct {
+			edits []string
+			want  bool
+		}{{off, true}, {append(slices.Clone(off), "node-1: sysctl "+on), false}} {
+			a, err := path.NewTracer(edited(t, "nodeport", tt.edits...)).Trace(path.Probe{From: "node:client", To: "default/web-1:8080"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.ContainsFunc(a.Hops, func(h path.Hop) bool { return h.Code == path.CodeForwarding }); got != tt.want {
+				t.Errorf("%q: off %v, want %v", tt.edits, got, tt.want)
+			}
 		}
 	}
 }

@@ -18,6 +18,10 @@ type Service struct {
 	External  string          `json:"external,omitempty"` // the name that one of type ExternalName stands for
 	Ports     []ServicePort   `json:"ports"`
 	Backends  Part[[]Backend] `json:"backends,omitzero"`
+	// Partial: a node's proxy may lead to some of the backends alone, and be right:
+	// to its own (internalTrafficPolicy), or to those that are hinted for its zone or
+	// for itself.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // ServicePort is one port of a Service.

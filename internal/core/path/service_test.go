@@ -2,6 +2,7 @@ package path_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -120,7 +121,12 @@ func TestServiceNotes(t *testing.T) {
 		ready   int
 	}{
 		"stale":        {webService("10.0.1.5:8080"), "default/web-1", "svc/web", "the rules of vpc/node-1 lead to 10.0.1.15:8080, which is no backend of it: they are old", 1},
-		"not ready":    {webService("10.0.1.5:8080 not ready", "10.0.1.15:8080"), "default/web-1", "svc/web", "", 1},
+		"not ready":    {webService("10.0.1.5:8080 not ready", "10.0.1.15:8080"), "default/web-1", "svc/web", "the rules of vpc/node-1 lead to 10.0.1.5:8080, which is not ready: they are old", 1},
+		"none ready":   {webService("10.0.1.5:8080 not ready", "10.0.1.15:8080 not ready"), "default/web-1", "svc/web", "", 0},
+		"other port":   {webService("10.0.1.5:8081", "10.0.1.15:8080"), "default/web-1", "svc/web", "the rules of vpc/node-1 lead to 10.0.1.5:8080, which is no backend of it: they are old; the rules of vpc/node-1 do not lead to 10.0.1.5:8081 default/web-1, which is ready: they are old", 2},
+		"missing":      {webService("10.0.1.5:8080", "10.0.1.15:8080", "10.0.1.1:8080"), "default/web-1", "svc/web", "the rules of vpc/node-1 do not lead to 10.0.1.1:8080, which is ready: they are old", 3},
+		"more missing": {webService("10.0.1.5:8080", "10.0.1.15:8080", "10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80", "10.0.1.6:80"), "default/web-1", "svc/web", "the rules of vpc/node-1 do not lead to 10.0.1.1:80, 10.0.1.2:80, 10.0.1.3:80 and 1 more, which are ready: they are old", 6},
+		"by the host":  {webService("10.0.1.5:8080", "10.0.1.15:8080", "10.0.1.1:8080"), "node:node-1", "svc/web", "the rules of vpc/node-1 do not lead to 10.0.1.1:8080, which is ready", 3},
 		"no proxy":     {webService("10.0.1.5:8080"), "node:client", "svc/web", "no rule of vpc/client translates 10.100.0.10", 1},
 		"unknown port": {webService("10.0.1.5:8080"), "default/web-1", "svc/web:81", "it has no port 81/tcp; it has 80/tcp", 0},
 	} {
@@ -129,6 +135,52 @@ func TestServiceNotes(t *testing.T) {
 		if s.Ready != tt.ready || tt.says == "" && notes != "" || !strings.Contains(notes, tt.says) {
 			t.Errorf("%s: %d ready, notes %q, want %d and %q", name, s.Ready, notes, tt.ready, tt.says)
 		}
+	}
+}
+
+// TestServiceInPart: who may be left out is not missing, and neither is one to whom
+// something may lead that is not known.
+func TestServiceInPart(t *testing.T) {
+	local := webService("10.0.1.5:8080", "10.0.1.15:8080", "10.0.1.1:8080")
+	local.Partial = true
+	if s := ask(t, serviceWorld(t, local), path.Probe{From: "default/web-1", To: "svc/web"}).Service; len(s.Notes) > 0 {
+		t.Errorf("of one that is in part everywhere: %q", s.Notes)
+	}
+	w := serviceWorld(t, webService("10.0.1.5:8080", "10.0.1.15:8080", "10.0.1.1:8080"))
+	b, err := w.Nodes[0].Host.Iptables.Value.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recent := strings.Replace(string(b), `"-A KUBE-SVC-WEB`, `"-A KUBE-SVC-WEB -m recent --rcheck -j KUBE-SEP-1","-A KUBE-SVC-WEB`, 1)
+	if err := w.Nodes[0].Host.Iptables.Value.UnmarshalJSON([]byte(recent)); err != nil || recent == string(b) {
+		t.Fatal("no rule was added", err)
+	}
+	if s := ask(t, w, path.Probe{From: "default/web-1", To: "svc/web"}).Service; len(s.Notes) > 0 {
+		t.Errorf("behind a rule that is not modelled: %q", s.Notes)
+	}
+}
+
+// TestServiceOfMany: of more backends than are followed, those are missing whose
+// address no rule has.
+func TestServiceOfMany(t *testing.T) {
+	var choose, chains []string
+	web := webService("10.0.1.1:8080")
+	for i := range 100 {
+		choose = append(choose, fmt.Sprintf("%d : goto many-%d", i, i))
+		chains = append(chains, fmt.Sprintf("\tchain many-%d {\n\t\tmeta l4proto tcp dnat to 10.0.2.%d:8080\n\t}\n", i, 100+i))
+		web.Backends.Value = append(web.Backends.Value, path.Backend{Addr: netip.AddrFrom4([4]byte{10, 0, 2, byte(100 + i)}), Port: 8080, Proto: path.TCP, Ready: true})
+	}
+	w := serviceWorld(t, web)
+	text := strings.Replace(proxyNft, "numgen random mod 2 vmap { 0 : goto endpoint-1, 1 : goto endpoint-2 }",
+		"numgen random mod 100 vmap { "+strings.Join(choose, ", ")+" }", 1)
+	rules, err := path.ParseRuleset(strings.Split(strings.Replace(text, "\tchain endpoint-1", strings.Join(chains, "")+"\tchain endpoint-1", 1), "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Nodes[0].Host.Nftables, w.Nodes[0].Host.Iptables = path.Known(rules), path.Known(path.Iptables{})
+	a := ask(t, w, path.Probe{From: "default/web-1", To: "svc/web"})
+	if want := []string{"the rules of vpc/node-1 do not lead to 10.0.1.1:8080, which is ready: they are old"}; !a.More || !slices.Equal(a.Service.Notes, want) {
+		t.Errorf("more %v, notes %q, want %q", a.More, a.Service.Notes, want)
 	}
 }
 

@@ -51,6 +51,7 @@ type nsRef struct {
 	// internet is somebody out there, with this address.
 	internet bool
 	public   netip.Addr
+	hidden   *hiddenSide // of a private address: by where it comes in
 }
 
 func (r *nsRef) chains(hook string) []baseChain {
@@ -337,6 +338,10 @@ func (w *walk) mirrored() bool {
 
 func (w *walk) begin(from *nsRef, p *Packet) step {
 	switch {
+	case from.hidden != nil:
+		// What happened to it before is not known; here it is followed as if nothing had.
+		w.blindHop(from.hidden.by, "not known: the side of "+p.Src.String()+", at the other end", true)
+		return func() step { return w.local(from.hidden.into, "", p) }
 	case from.internet:
 		return w.fromInternet(p)
 	case from.ghost != nil:

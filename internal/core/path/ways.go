@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Way is where choices that are made at random lead to, with others of the same
@@ -51,7 +52,10 @@ type wayEnd struct {
 	place      string // of addr: what makes two alike
 	by         Where  // who changed the destination, if anybody did
 	translated bool
+	ns         *Namespace // of by
+	port       uint16
 	blind      bool // something that is not known may have translated
+	unsure     bool // something that is not known came before the translation
 }
 
 // add notes where an outcome ended: where the packet last was for.
@@ -67,9 +71,9 @@ func (s *ways) add(a *Answer) {
 			continue
 		}
 		if h.After.Dst != h.Before.Dst {
-			e.by, e.translated = h.Where, true
+			e.by, e.translated, e.ns, e.unsure = h.Where, true, h.ns, e.blind
 		}
-		e.addr, e.way.To = h.After.Dst, h.After.Dst.String()
+		e.addr, e.port, e.way.To = h.After.Dst, h.After.DstPort.Lo, h.After.Dst.String()
 		if h.After.Proto != ICMP {
 			e.way.To += ":" + h.After.DstPort.String()
 		}
@@ -116,20 +120,89 @@ func (s *ways) service(to target, worst *Answer) *AskedService {
 			}
 		}
 	}
-	note := func(text string) {
-		if !slices.Contains(a.Notes, text) {
-			a.Notes = append(a.Notes, text)
+	for _, e := range s.ends {
+		if v.Addr.IsValid() && !e.translated && !e.blind && to.asked.Proto != ICMP && a.Ready > 0 {
+			a.note(fmt.Sprintf("no rule of %s translates %s: kube-proxy does not run there, or has not come to it", s.ends[0].at(worst), v.Addr))
+		}
+		if !v.Backends.Known || !e.translated {
+			continue
+		}
+		i := slices.IndexFunc(known, func(b Backend) bool { return b.Addr == e.addr && (b.Port == e.port || to.asked.Proto == ICMP) })
+		switch {
+		case i < 0:
+			a.note(fmt.Sprintf("the rules of %s lead to %s, which is no backend of it: they are old", e.by, e.way.To))
+		case !known[i].Ready && a.Ready > 0 && !v.Partial:
+			a.note(fmt.Sprintf("the rules of %s lead to %s, which is not ready: they are old", e.by, e.way.To))
 		}
 	}
-	for _, e := range s.ends {
-		switch {
-		case v.Addr.IsValid() && !e.translated && !e.blind && to.asked.Proto != ICMP && a.Ready > 0:
-			note(fmt.Sprintf("no rule of %s translates %s: kube-proxy does not run there, or has not come to it", s.ends[0].at(worst), v.Addr))
-		case v.Backends.Known && e.translated && !slices.ContainsFunc(known, func(b Backend) bool { return b.Addr == e.addr }):
-			note(fmt.Sprintf("the rules of %s lead to %s, which is no backend of it: they are old", e.by, e.way.To))
-		}
+	if v.Addr.IsValid() && v.Backends.Known && !v.Partial && to.asked.Proto != ICMP {
+		s.missing(a, known, worst.More)
 	}
 	return a
+}
+
+func (a *AskedService) note(text string) {
+	if !slices.Contains(a.Notes, text) {
+		a.Notes = append(a.Notes, text)
+	}
+}
+
+// mostMissing bounds the backends that a note names.
+const mostMissing = 3
+
+// missing notes backends that are ready and that the rules of no node lead to. It
+// says nothing where the way to them may be one that is not known. If not all choices
+// were followed, a backend is missing if the rules do not have its address.
+func (s *ways) missing(a *AskedService, known []Backend, more bool) {
+	for _, e := range s.ends {
+		if !e.translated || e.unsure || e.by != s.ends[0].by || e.ns == nil {
+			return
+		}
+	}
+	first := s.ends[0]
+	var list []string
+	for _, b := range known {
+		led := slices.ContainsFunc(s.ends, func(e wayEnd) bool { return e.addr == b.Addr && e.port == b.Port })
+		if !b.Ready || led || more && first.ns.rulesName(b.Addr) {
+			continue
+		}
+		text := netip.AddrPortFrom(b.Addr, b.Port).String()
+		if pod, _ := s.t.whose(b.Addr); pod != "" {
+			text += " " + pod
+		}
+		list = append(list, text)
+	}
+	if len(list) == 0 {
+		return
+	}
+	is := "is"
+	if len(list) > 1 {
+		is = "are"
+	}
+	text := strings.Join(list[:min(len(list), mostMissing)], ", ")
+	if n := len(list) - mostMissing; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	a.note(fmt.Sprintf("the rules of %s do not lead to %s, which %s ready: they are old", first.by, text, is))
+}
+
+// rulesName reports whether a line of nftables or iptables has the address.
+func (n *Namespace) rulesName(a netip.Addr) bool {
+	text := a.String()
+	inWord := func(c byte) bool { return c == '.' || c >= '0' && c <= '9' }
+	has := func(line string) bool {
+		for i := 0; ; {
+			at := strings.Index(line[i:], text)
+			if at < 0 {
+				return false
+			}
+			at += i
+			if i = at + len(text); (at == 0 || !inWord(line[at-1])) && (i == len(line) || !inWord(line[i])) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(n.Nftables.Value.text, has) || slices.ContainsFunc(n.Iptables.Value.text, has)
 }
 
 // at is the node that should have translated: the first on the way.

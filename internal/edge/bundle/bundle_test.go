@@ -61,7 +61,7 @@ func TestSame(t *testing.T) {
 		if want := w.VPCs[0].ID + " acls: no right"; !strings.Contains(strings.Join(m.Unknown, "\n"), want) {
 			t.Errorf("%s: unknown %q, want %q", name, m.Unknown, want)
 		}
-		if got, err := Join([]Source{{"one", w}, {"again", got}}); err != nil || text(t, got) != text(t, w) {
+		if got, err := Join([]Source{{Name: "one", World: w}, {Name: "again", World: got}}); err != nil || text(t, got) != text(t, w) {
 			t.Errorf("%s with itself: %v", name, err)
 		}
 	}
@@ -203,7 +203,7 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := halves(t)
-	w, err := Join([]Source{{"a.tgz", a}, {"b.tgz", b}})
+	w, err := Join([]Source{{Name: "a.tgz", World: a}, {Name: "b.tgz", World: b}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,18 +220,18 @@ func TestJoin(t *testing.T) {
 	blind, _ := halves(t)
 	blind.VPCs[0].ACLs = path.Unknown[[]path.ACL]("no right")
 	again, _ := halves(t)
-	w, err = Join([]Source{{"a.tgz", blind}, {"a2.tgz", again}})
+	w, err = Join([]Source{{Name: "a.tgz", World: blind}, {Name: "a2.tgz", World: again}})
 	if err != nil || !w.VPCs[0].ACLs.Known {
 		t.Errorf("%v, ACLs %+v", err, w)
 	}
 	b.Peerings = path.Unknown[[]path.Peering]("no right")
-	w, err = Join([]Source{{"a.tgz", a}, {"b.tgz", b}})
+	w, err = Join([]Source{{Name: "a.tgz", World: a}, {Name: "b.tgz", World: b}})
 	if err != nil || w.Peerings.Known || w.Peerings.Why != "no right" {
 		t.Errorf("%v, peerings %+v", err, w.Peerings)
 	}
 	// A node's bundle has no account, and takes nothing away.
 	node := &path.World{Form: path.Form, Nodes: []path.Node{{Name: "n", Cluster: "z"}}}
-	for _, order := range [][]Source{{{"a.tgz", a}, {"n.tgz", node}}, {{"n.tgz", node}, {"a.tgz", a}}} {
+	for _, order := range [][]Source{{{Name: "a.tgz", World: a}, {Name: "n.tgz", World: node}}, {{Name: "n.tgz", World: node}, {Name: "a.tgz", World: a}}} {
 		if w, err = Join(order); err != nil || !w.Peerings.Known || len(w.Nodes) != len(a.Nodes)+1 {
 			t.Errorf("%s first: %v, peerings %+v", order[0].Name, err, w.Peerings)
 		}
@@ -244,7 +244,7 @@ func TestConflict(t *testing.T) {
 	c.VPCs[0].Subnets.Value[0].Zone = "elsewhere"
 	c.Peerings.Value[0].State = "deleted"
 	c.Nodes[0].Host.Devices.Value[0].MTU++
-	_, err := Join([]Source{{"a.tgz", a}, {"c.tgz", c}})
+	_, err := Join([]Source{{Name: "a.tgz", World: a}, {Name: "c.tgz", World: c}})
 	for _, want := range []string{a.VPCs[0].ID + " subnets differs between a.tgz and c.tgz", "peering " + a.Peerings.Value[0].ID, "node " + a.Nodes[0].Name} {
 		if !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -300,7 +300,7 @@ func TestRedact(t *testing.T) {
 
 // TestRedactAddresses: common prefixes stay common, and nothing becomes private.
 func TestRedactAddresses(t *testing.T) {
-	r := &redactor{key: []byte("k"), given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
+	r := newRedactor()
 	for _, s := range []string{"10.0.0.1", "172.16.3.4", "192.168.0.0/16", "0.0.0.0/0", "169.254.1.1", "100.64.0.0/10", "239.1.2.3"} {
 		if got := r.line(s); got != s {
 			t.Errorf("%s became %s", s, got)
@@ -330,28 +330,6 @@ func TestRedactAddresses(t *testing.T) {
 	}
 	if r.addr(netip.MustParseAddr("52.94.5.1")).String() == "52.94.5.1" && r.addr(netip.MustParseAddr("3.5.140.2")).String() == "3.5.140.2" {
 		t.Error("nothing is mapped")
-	}
-}
-
-func TestRedactRules(t *testing.T) {
-	r := &redactor{key: []byte("k"), given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
-	in := []any{
-		`-A KUBE-SERVICES -d 10.1.2.3/32 -m comment --comment "shop/cart:http cluster IP" -j KUBE-SVC-X`,
-		`ip daddr 10.1.2.3 goto service-AB12-shop/cart/tcp/http comment "shop/cart"`,
-		`meta mark & 0xf0/0xf0 == 0x10 limit rate 5/second accept`,
-		`chain service-AB12-shop/cart/tcp/http {`,
-	}
-	got := r.rules(in).([]any)
-	want := []string{
-		`-A KUBE-SERVICES -d 10.1.2.3/32 -m comment --comment "comment-1" -j KUBE-SVC-X`,
-		`ip daddr 10.1.2.3 goto rule-name-1 comment "comment-2"`,
-		`meta mark & 0xf0/0xf0 == 0x10 limit rate 5/second accept`,
-		`chain rule-name-1 {`,
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("got  %s\nwant %s", got[i], want[i])
-		}
 	}
 }
 

@@ -18,8 +18,9 @@ var ErrConflict = errors.New("the worlds contradict each other")
 
 // Source is a world and where it is from, for people.
 type Source struct {
-	Name  string
-	World *path.World
+	Name     string
+	World    *path.World
+	Redacted bool // its names are its own: another's of the same spelling is another
 }
 
 // joiner puts worlds together.
@@ -40,6 +41,10 @@ func (j *joiner) conflict(what string) {
 func Join(sources []Source) (*path.World, error) {
 	if len(sources) == 1 {
 		return sources[0].World, nil
+	}
+	sources, err := apart(sources)
+	if err != nil {
+		return nil, err
 	}
 	w := &path.World{Form: path.Form}
 	j := &joiner{}

@@ -26,7 +26,7 @@ func TestJoinClusters(t *testing.T) {
 	_, w := world(t, "nodeport")
 	w.Services = path.Unknown[[]path.Service]("no kubeconfig")
 	w.Pods = path.Unknown[[]path.ListedPod]("no kubeconfig")
-	for _, order := range [][]Source{{{"w", w}, {"a", clusterWorld("a")}, {"b", clusterWorld("b")}}, {{"a", clusterWorld("a")}, {"w", w}, {"b", clusterWorld("b")}}} {
+	for _, order := range [][]Source{{{Name: "w", World: w}, {Name: "a", World: clusterWorld("a")}, {Name: "b", World: clusterWorld("b")}}, {{Name: "a", World: clusterWorld("a")}, {Name: "w", World: w}, {Name: "b", World: clusterWorld("b")}}} {
 		got, err := Join(order)
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +40,7 @@ func TestJoinClusters(t *testing.T) {
 	}
 	other := clusterWorld("a")
 	other.Services.Value[0].Backends = path.Known([]path.Backend{})
-	if _, err := Join([]Source{{"then", clusterWorld("a")}, {"now", other}}); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "Service a:acme-shop/acme-web differs between then and now") {
+	if _, err := Join([]Source{{Name: "then", World: clusterWorld("a")}, {Name: "now", World: other}}); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "Service a:acme-shop/acme-web differs between then and now") {
 		t.Errorf("a Service that changed: %v", err)
 	}
 }

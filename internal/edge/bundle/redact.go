@@ -15,8 +15,8 @@ import (
 )
 
 // Redact is a copy of a world without the names of accounts, VPCs, clusters,
-// nodes, pods and Services, without comments of rules, and with other public
-// addresses. The same name or address is the same everywhere, so that the answer
+// nodes, pods and Services, without comments, texts and names of rules that somebody
+// has given, without what reasons quote, and with other public addresses. The same name or address is the same everywhere, so that the answer
 // is. report says, a line each, what was replaced and what was kept.
 //
 // Public addresses are mapped by key such that two with a common prefix have one
@@ -25,16 +25,14 @@ import (
 // ("a-b") keeps its ends and may lose what is between.
 func Redact(w *path.World, key []byte) (_ *path.World, report []string, err error) {
 	r := &redactor{key: key, given: map[string]string{}, counts: map[string]int{}, addrs: map[netip.Addr]netip.Addr{}}
-	b, err := json.Marshal(w)
+	c, err := clone(w)
 	if err != nil {
 		return nil, nil, fmt.Errorf("redact: %w", err)
 	}
-	var c path.World
-	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, nil, fmt.Errorf("redact: %w", err)
-	}
-	r.names(&c)
-	if b, err = json.Marshal(&c); err != nil {
+	c.Name = "redacted"
+	r.names().apply(c)
+	b, err := json.Marshal(c)
+	if err != nil {
 		return nil, nil, fmt.Errorf("redact: %w", err)
 	}
 	var tree any
@@ -48,17 +46,18 @@ func Redact(w *path.World, key []byte) (_ *path.World, report []string, err erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("redact: %w", err)
 	}
-	for _, kind := range []string{"account", "site", "node", "ns", "pod", "svc", "name", "rule-name", "comment", "public address"} {
+	for _, kind := range []string{"account", "site", "node", "ns", "pod", "svc", "name", "rule-name", "chain", "set", "table", "comment", "text", "public address"} {
 		if n := r.counts[kind]; n > 0 {
 			report = append(report, fmt.Sprintf("replaced: %d %s", n, words[kind]))
 		}
 	}
-	return out, append(report, "kept: private addresses; IDs of AWS resources; names of devices, BPF programs, tables and chains"), nil
+	return out, append(report, "kept: private addresses; regions and zones; IDs of AWS resources; names of devices, BPF programs and ports; when it was taken"), nil
 }
 
 var words = map[string]string{"account": "account IDs", "site": "names of VPCs and clusters", "node": "names of nodes",
 	"ns": "namespaces", "pod": "names of pods", "svc": "names of Services", "name": "names in DNS", "rule-name": "names in rules",
-	"comment": "comments of rules", "public address": "public addresses"}
+	"chain": "names of chains", "set": "names of sets", "table": "names of tables",
+	"comment": "comments of rules", "text": "texts in rules", "public address": "public addresses"}
 
 func unmarshalNumbers(b []byte, into any) error {
 	d := json.NewDecoder(strings.NewReader(string(b)))
@@ -74,14 +73,17 @@ type redactor struct {
 }
 
 // give is the new name of a thing; empty stays empty.
-func (r *redactor) give(kind, name string) string {
+func (r *redactor) give(kind, name string) string { return r.giveAs(kind, kind, name) }
+
+// giveAs makes names that begin in another way than by their kind.
+func (r *redactor) giveAs(kind, begin, name string) string {
 	if name == "" {
 		return ""
 	}
 	new, ok := r.given[kind+" "+name]
 	if !ok {
 		r.counts[kind]++
-		new = fmt.Sprintf("%s-%d", kind, r.counts[kind])
+		new = fmt.Sprintf("%s-%d", begin, r.counts[kind])
 		if kind == "account" {
 			new = fmt.Sprintf("%012d", r.counts[kind])
 		}
@@ -100,63 +102,21 @@ func (r *redactor) namespace(name string) string {
 	return r.give("ns", name)
 }
 
-// names replaces what the world's fields name.
-func (r *redactor) names(w *path.World) {
-	w.Name = "redacted"
-	for i := range w.VPCs {
-		v := &w.VPCs[i]
-		v.Account = r.give("account", v.Account)
-		if v.Name != v.ID {
-			v.Name = r.give("site", v.Name)
-		}
+// names is what the world's fields name.
+func (r *redactor) names() renaming {
+	kind := func(kind string) func(string) string {
+		return func(name string) string { return r.give(kind, name) }
 	}
-	for i := range w.Nodes {
-		n := &w.Nodes[i]
-		n.Name, n.Cluster = r.give("node", n.Name), r.give("site", n.Cluster)
-		r.peers(&n.Host)
-		for j := range n.Pods.Value {
-			p := &n.Pods.Value[j]
-			p.Namespace, p.Name = r.namespace(p.Namespace), r.give("pod", p.Namespace+"/"+p.Name)
-			r.peers(&p.Net)
-		}
+	within := func(kind string) func(string, string) string {
+		return func(namespace, name string) string { return r.give(kind, namespace+"/"+name) }
 	}
-	// An API server's refusal names who asked, and whom.
-	for _, why := range []*string{&w.Services.Why, &w.Pods.Why} {
-		if *why != "" {
-			*why = "redacted"
-		}
-	}
-	for i := range w.Services.Value {
-		s := &w.Services.Value[i]
-		if s.Backends.Why != "" {
-			s.Backends.Why = "redacted"
-		}
-		s.Cluster, s.Namespace, s.Name = r.give("site", s.Cluster), r.namespace(s.Namespace), r.give("svc", s.Namespace+"/"+s.Name)
-		s.External = r.give("name", s.External)
-	}
-	for i := range w.Pods.Value {
-		p := &w.Pods.Value[i]
-		p.Cluster, p.Node = r.give("site", p.Cluster), r.give("node", p.Node)
-		p.Namespace, p.Name = r.namespace(p.Namespace), r.give("pod", p.Namespace+"/"+p.Name)
-	}
-}
-
-// peers renames the pods that devices lead to.
-func (r *redactor) peers(ns *path.Namespace) {
-	for i := range ns.Devices.Value {
-		d := &ns.Devices.Value[i]
-		id, dev, ok := strings.Cut(d.Peer, " ")
-		if namespace, _, pod := strings.Cut(id, "/"); ok && pod {
-			d.Peer = r.namespace(namespace) + "/" + r.give("pod", id) + " " + dev
-		}
-	}
+	return renaming{kind("account"), kind("site"), kind("node"), r.namespace, kind("name"), within("pod"), within("svc")}
 }
 
 var (
-	comments  = regexp.MustCompile(`((?:-m comment )?--comment |\bcomment )("[^"]*"|[^-"\s]\S*)`)
-	accounts  = regexp.MustCompile(`:\d{12}:`) // in an ARN
-	ipv4s     = regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(/\d{1,2})?`)
-	ruleNames = regexp.MustCompile(`[-A-Za-z0-9_.]*[A-Za-z][-A-Za-z0-9_.]*/[-A-Za-z0-9_./]+`)
+	accounts = regexp.MustCompile(`:\d{12}:`) // in an ARN
+	ipv4s    = regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(/\d{1,2}\b)?`)
+	ipv6s    = regexp.MustCompile(`([0-9A-Fa-f]{1,4})?(:[0-9A-Fa-f]{0,4}){2,}`)
 )
 
 // texts replaces what is inside of lines and values.
@@ -169,8 +129,15 @@ func (r *redactor) texts(v any) any {
 	case map[string]any:
 		for k := range v {
 			switch k {
-			case "nftables", "iptables":
-				v[k] = r.rules(v[k])
+			case "nftables":
+				v[k] = r.rules(v[k], r.nftables)
+			case "iptables":
+				v[k] = r.rules(v[k], r.iptables)
+			case "unknown":
+				why, _ := v[k].(string)
+				v[k] = r.why(why)
+			case "public":
+				v[k] = r.keys(v[k])
 			case "sysctls", "counters": // keys and numbers
 			case "peer", "taken":
 			default:
@@ -183,35 +150,44 @@ func (r *redactor) texts(v any) any {
 	return v
 }
 
-// rules are lines of nft or iptables-save: comments name Services, and so do the
-// chains of kube-proxy's nftables mode, which alone have a slash in them.
-func (r *redactor) rules(v any) any {
-	lines, ok := v.([]any)
+// rules are lines of nft or iptables-save.
+func (r *redactor) rules(v any, replace func([]string)) any {
+	list, ok := v.([]any)
 	if !ok {
 		return r.texts(v)
 	}
-	for i := range lines {
-		s, ok := lines[i].(string)
-		if !ok {
-			continue
-		}
-		s = comments.ReplaceAllStringFunc(s, func(c string) string {
-			m := comments.FindStringSubmatch(c)
-			return m[1] + `"` + r.give("comment", strings.Trim(m[2], `"`)) + `"`
-		})
-		s = ruleNames.ReplaceAllStringFunc(s, func(n string) string {
-			if strings.HasPrefix(n, "0x") {
-				return n // a mark and its mask
-			}
-			return r.give("rule-name", n)
-		})
-		lines[i] = r.line(s)
+	lines := make([]string, len(list))
+	for i := range list {
+		lines[i], _ = list[i].(string)
 	}
-	return lines
+	replace(lines)
+	for i := range list {
+		list[i] = lines[i]
+	}
+	return list
+}
+
+// Reasons why something is not known that name nobody, and ends of others.
+var (
+	plainWhys = regexp.MustCompile(`^(no right( to ec2:\w+)?|EC2 refused \w+: [\w.]+|EC2 was not read|the Kubernetes API was not asked|no kubeconfig here: .*)$`)
+	plainEnds = regexp.MustCompile(`(nft is not installed|operation not permitted|permission denied|no such file or directory|executable file not found in \$PATH)$`)
+)
+
+// why is a reason without what it may quote: names, addresses of servers, what a
+// program printed.
+func (r *redactor) why(s string) string {
+	if s == "" || plainWhys.MatchString(s) {
+		return s
+	}
+	if end := plainEnds.FindString(s); end != "" {
+		return end
+	}
+	return "redacted"
 }
 
 func (r *redactor) line(s string) string {
 	s = accounts.ReplaceAllStringFunc(s, func(a string) string { return ":" + r.give("account", strings.Trim(a, ":")) + ":" })
+	s = ipv6s.ReplaceAllStringFunc(s, r.ipv6)
 	return ipv4s.ReplaceAllStringFunc(s, func(a string) string {
 		if p, err := netip.ParsePrefix(a); err == nil {
 			if p.Bits() == 0 || isSpecial(p.Addr()) {
@@ -229,6 +205,34 @@ func (r *redactor) line(s string) string {
 		}
 		return r.addr(addr).String()
 	})
+}
+
+// ipv6 gives a global address of IPv6 one for documentation (RFC 3849). Nothing is
+// decided by it, so that prefixes need not stay prefixes.
+func (r *redactor) ipv6(s string) string {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !globalIPv6.Contains(a) || documentIPv6.Contains(a) {
+		return s
+	}
+	return documentIPv6.Addr().String() + strings.TrimPrefix(r.giveAs("public address", "ipv6", a.String()), "ipv6-")
+}
+
+var (
+	globalIPv6   = netip.MustParsePrefix("2000::/3") // RFC 4291 2.4, as IANA assigns it
+	documentIPv6 = netip.MustParsePrefix("2001:db8::/32")
+)
+
+// keys replaces what is inside of the keys and values of a map of addresses.
+func (r *redactor) keys(v any) any {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return r.texts(v)
+	}
+	out := map[string]any{}
+	for k := range m {
+		out[r.line(k)] = r.texts(m[k])
+	}
+	return out
 }
 
 // special are the ranges that are nobody's on the internet (RFC 6890, and 224/3

@@ -158,6 +158,7 @@ type service struct {
 		ClusterIP    string   `json:"clusterIP"`
 		ClusterIPs   []string `json:"clusterIPs"`
 		ExternalName string   `json:"externalName"`
+		Internal     string   `json:"internalTrafficPolicy"`
 		Ports        []struct {
 			Name     string `json:"name"`
 			Protocol string `json:"protocol"`
@@ -180,6 +181,7 @@ type endpointSlice struct {
 		Conditions struct {
 			Ready *bool `json:"ready"`
 		} `json:"conditions"`
+		Hints *struct{} `json:"hints"` // for which zones or nodes it is
 	} `json:"endpoints"`
 }
 
@@ -205,6 +207,7 @@ func servicesOf(list []service, cluster string) []path.Service {
 		s := path.Service{Cluster: cluster, Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Ports: []path.ServicePort{}}
 		addresses := append([]string{o.Spec.ClusterIP}, o.Spec.ClusterIPs...)
 		s.Addr = firstIPv4(addresses)
+		s.Partial = o.Spec.Internal == "Local"
 		switch {
 		case o.Spec.Type == "ExternalName":
 			s.Addr, s.External = netip.Addr{}, o.Spec.ExternalName
@@ -257,6 +260,7 @@ func addBackends(services []path.Service, list []endpointSlice, err error) {
 			if !a.IsValid() {
 				continue
 			}
+			s.Partial = s.Partial || e.Hints != nil
 			for _, p := range o.Ports {
 				// Not said is ready, as the API has it.
 				b := path.Backend{Addr: a, Port: p.Port, Proto: proto(p.Protocol), PortName: p.Name, Ready: e.Conditions.Ready == nil || *e.Conditions.Ready}

@@ -75,13 +75,17 @@ var shop = lists{
 		named("default", "db", object{"spec": object{"clusterIP": "None", "clusterIPs": []any{"None"}}}),
 		named("default", "far", object{"spec": object{"type": "ExternalName", "externalName": "db.example.org"}}),
 		named("default", "six", object{"spec": object{"clusterIP": "fd00::11"}}),
-		named("shop", "web", object{"spec": object{"clusterIP": "10.100.0.11"}}),
+		named("shop", "web", object{"spec": object{"clusterIP": "10.100.0.11", "internalTrafficPolicy": "Cluster"}}),
+		named("default", "own", object{"spec": object{"clusterIP": "10.100.0.12", "internalTrafficPolicy": "Local"}}),
+		named("default", "zonal", object{"spec": object{"clusterIP": "10.100.0.13", "ports": []any{object{"name": "http", "port": 80}}}}),
 	},
 	"/apis/discovery.k8s.io/v1/endpointslices": {
 		slice("web", object{"addressType": "IPv4", "ports": webPort, "endpoints": []any{
 			object{"addresses": []any{"10.0.1.15"}, "conditions": object{"ready": false}}, object{"addresses": []any{"10.0.1.5"}}}}),
 		slice("web", object{"addressType": "IPv4", "ports": webPort, "endpoints": []any{object{"addresses": []any{"10.0.1.5"}, "conditions": object{"ready": true}}}}),
 		slice("web", object{"addressType": "IPv6", "ports": webPort, "endpoints": []any{object{"addresses": []any{"fd00::5"}}}}),
+		slice("zonal", object{"addressType": "IPv4", "ports": webPort, "endpoints": []any{
+			object{"addresses": []any{"10.0.1.8"}, "hints": object{"forZones": []any{object{"name": "eu-west-1a"}}}}}}),
 		slice("nobody", object{"addressType": "IPv4", "ports": webPort, "endpoints": []any{object{"addresses": []any{"10.0.1.6"}}}}),
 	},
 	"/api/v1/pods": {
@@ -109,6 +113,9 @@ func TestList(t *testing.T) {
 			{Cluster: "a", Namespace: "default", Name: "db", Ports: []path.ServicePort{}, Backends: none},
 			{Cluster: "a", Namespace: "default", Name: "far", External: "db.example.org", Ports: []path.ServicePort{}, Backends: none},
 			{Cluster: "a", Namespace: "shop", Name: "web", Addr: a("10.100.0.11"), Ports: []path.ServicePort{}, Backends: none},
+			{Cluster: "a", Namespace: "default", Name: "own", Addr: a("10.100.0.12"), Ports: []path.ServicePort{}, Backends: none, Partial: true},
+			{Cluster: "a", Namespace: "default", Name: "zonal", Addr: a("10.100.0.13"), Ports: []path.ServicePort{{Name: "http", Proto: path.TCP, Port: 80}}, Partial: true,
+				Backends: path.Known([]path.Backend{{Addr: a("10.0.1.8"), Port: 8080, Proto: path.TCP, PortName: "http", Ready: true}})},
 		}),
 		Pods: path.Known([]path.ListedPod{
 			{Cluster: "a", Namespace: "default", Name: "web-1", Addr: a("10.0.1.5"), Node: "n1"},
