@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 
@@ -36,6 +37,10 @@ import (
 // What client-go would log of a watch that fails is told by Observe; its other handler
 // sleeps in a lock of the whole process.
 func init() { utilruntime.ErrorHandlers = nil }
+
+// errNoAnswer is for a watch without an answer in time, or whose connection ended before it:
+// the client makes an empty watch of these, in place of an error.
+var errNoAnswer = errors.New("the api server does not answer")
 
 // Config says where the API server is, and who asks.
 type Config struct {
@@ -234,7 +239,13 @@ func follow[W, T any](ctx context.Context, c *Client, s source, m *mirror[W, T],
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.Watch, options.FieldSelector = true, s.field
-			w, err := c.rest.Get().AbsPath(path).VersionedParams(&options, metav1.ParameterCodec).Watch(ctx)
+			// The reflector asks again, and more seldom; the client would do so ten times
+			// before anybody hears of it.
+			w, err := c.rest.Get().AbsPath(path).VersionedParams(&options, metav1.ParameterCodec).MaxRetries(0).Watch(ctx)
+			if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
+				c.observe("watch", string(s.kind), errNoAnswer)
+				return w, nil
+			}
 			// That a server does not know the stream of initial events is no failure: a
 			// list comes next, as after any error but those after which the reflector
 			// asks for the stream again.

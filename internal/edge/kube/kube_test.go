@@ -230,6 +230,7 @@ func (f asked) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) 
 func TestNobodyListens(t *testing.T) {
 	for name, answer := range map[string]asked{
 		"refused": func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNREFUSED },
+		"hangs":   func(*http.Request) (*http.Response, error) { return nil, os.ErrDeadlineExceeded },
 		"too many": func(*http.Request) (*http.Response, error) {
 			text := `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "TooManyRequests", "code": 429}`
 			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(text))}, nil
