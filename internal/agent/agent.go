@@ -86,7 +86,8 @@ func run(ctx context.Context, a *assembly) (err error) {
 
 	a.plugins = plugins
 	if err := a.learn(ctx); err != nil {
-		return err
+		log.Info("ended before it knew where it is", "error", err)
+		return nil // it would have gone on trying
 	}
 	n := &nodeState{
 		cfg: cfg, log: log, clock: a.clock, kernel: k, routing: a.vpcs.known, metrics: a.metrics,
