@@ -220,11 +220,11 @@ func (p *nftParser) set(s *nftSet) error {
 		case words[0] == "}":
 			return nil
 		case words[0] == "elements" && len(words) > 3 && words[2] == "{":
-			end := slices.Index(words, "}")
+			end := slices.Index(words[3:], "}")
 			if end < 0 {
 				return p.fail("elements do not end")
 			}
-			s.add(words[3:end])
+			s.add(words[3 : 3+end])
 		}
 	}
 }

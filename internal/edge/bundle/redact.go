@@ -51,6 +51,9 @@ func Redact(w *path.World, key []byte) (_ *path.World, report []string, err erro
 			report = append(report, fmt.Sprintf("replaced: %d %s", n, words[kind]))
 		}
 	}
+	if n := r.counts["range"]; n > 0 {
+		report = append(report, fmt.Sprintf("changed: %d ranges of public addresses have the same ends, and others between them: the answer for those may be another", n))
+	}
 	return out, append(report, "kept: private addresses; regions and zones; IDs of AWS resources; names of devices, BPF programs and ports; when it was taken"), nil
 }
 
@@ -115,7 +118,7 @@ func (r *redactor) names() renaming {
 
 var (
 	accounts = regexp.MustCompile(`:\d{12}:`) // in an ARN
-	ipv4s    = regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(/\d{1,2}\b)?`)
+	ipv4s    = regexp.MustCompile(`\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(/\d{1,2}\b|-\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b)?`)
 	ipv6s    = regexp.MustCompile(`([0-9A-Fa-f]{1,4})?(:[0-9A-Fa-f]{0,4}){2,}`)
 )
 
@@ -189,6 +192,9 @@ func (r *redactor) line(s string) string {
 	s = accounts.ReplaceAllStringFunc(s, func(a string) string { return ":" + r.give("account", strings.Trim(a, ":")) + ":" })
 	s = ipv6s.ReplaceAllStringFunc(s, r.ipv6)
 	return ipv4s.ReplaceAllStringFunc(s, func(a string) string {
+		if lo, hi, ok := strings.Cut(a, "-"); ok {
+			return r.between(lo, hi)
+		}
 		if p, err := netip.ParsePrefix(a); err == nil {
 			if p.Bits() == 0 || isSpecial(p.Addr()) {
 				return a
@@ -205,6 +211,27 @@ func (r *redactor) line(s string) string {
 		}
 		return r.addr(addr).String()
 	})
+}
+
+// between is a range of addresses. Its ends are those addresses' new ones, and what is
+// between them is another's.
+func (r *redactor) between(lo, hi string) string {
+	a, err1 := netip.ParseAddr(lo)
+	b, err2 := netip.ParseAddr(hi)
+	if err1 != nil || err2 != nil || isSpecial(a) && isSpecial(b) {
+		return lo + "-" + hi
+	}
+	if !isSpecial(a) {
+		a = r.addr(a)
+	}
+	if !isSpecial(b) {
+		b = r.addr(b)
+	}
+	if b.Less(a) {
+		a, b = b, a
+	}
+	r.counts["range"]++
+	return a.String() + "-" + b.String()
 }
 
 // ipv6 gives a global address of IPv6 one for documentation (RFC 3849). Nothing is

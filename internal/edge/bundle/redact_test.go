@@ -99,6 +99,20 @@ func TestRedactIptables(t *testing.T) {
 -A chain-3 -d 10.0.0.0/255.255.0.255 -i acme0 -j ACCEPT`)
 }
 
+// TestRedactRanges: a range stays one, and is reported.
+func TestRedactRanges(t *testing.T) {
+	for i := range 50 {
+		r := newRedactor()
+		r.key = []byte{byte(i)}
+		got := r.line("{ 3.5.0.1-3.5.0.9, 10.0.0.1-10.0.0.9 }")
+		lo, hi, _ := strings.Cut(strings.TrimPrefix(strings.Split(got, ",")[0], "{ "), "-")
+		a, b := netip.MustParseAddr(lo), netip.MustParseAddr(hi)
+		if b.Less(a) || !strings.HasSuffix(got, ", 10.0.0.1-10.0.0.9 }") || r.counts["range"] != 1 {
+			t.Errorf("%s, %d ranges", got, r.counts["range"])
+		}
+	}
+}
+
 // TestRedactElsewhere: reasons quote names, and a VPC may have a public block.
 func TestRedactElsewhere(t *testing.T) {
 	_, w := world(t, "seed002")
