@@ -415,7 +415,7 @@ func TestChaos(t *testing.T) {
 			}
 			// Whoever is reset hears of it when it sends again, which may be later.
 			if !s.translated() || !errors.Is(err, unix.ECONNRESET) || s.rounds.Load() > untranslated[s] {
-				t.Errorf("after %q: %v", lately, err)
+				t.Errorf("after %q: %v; it had come %d rounds far when nothing was translated", lately, err, untranslated[s])
 				continue
 			}
 			resets++
