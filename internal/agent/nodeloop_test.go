@@ -10,6 +10,8 @@ import (
 	"github.com/fairway-cni/fairway/internal/agent/ipamd"
 )
 
+// What the loop is sent fails with ctx only, and the tests end that last.
+
 // TestExecutorGoesFirst: while the loop is busy and pods queue up, the executor's turn
 // is the next one.
 func TestExecutorGoesFirst(t *testing.T) {

@@ -203,8 +203,9 @@ func readRuleset(n *path.Namespace) error {
 		n.Nftables = path.Unknown[path.Ruleset]("there is no program nft")
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("nft list ruleset: %w", err)
+	if err != nil { // one that does not run is as good as none
+		n.Nftables = path.Unknown[path.Ruleset]("nft list ruleset: " + err.Error())
+		return nil
 	}
 	r, err := path.ParseRuleset(strings.Split(strings.TrimRight(string(b), "\n"), "\n"))
 	if err != nil {

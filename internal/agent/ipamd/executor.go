@@ -270,10 +270,15 @@ func (x *Executor) list(ctx context.Context) (func(*Book), error) {
 // clock of its machine, into those of the book's clock.
 func (x *Executor) date(enis []vpc.ENI) {
 	for i := range enis {
-		if x.At != nil {
-			enis[i].CreatedAt = x.At(enis[i].CreatedAt)
-		}
+		enis[i].CreatedAt = x.at(enis[i].CreatedAt)
 	}
+}
+
+func (x *Executor) at(t time.Time) time.Time {
+	if x.At == nil {
+		return t
+	}
+	return x.At(t)
 }
 
 // unreachable tells the book that EC2 does not answer, where that is the error.
@@ -341,10 +346,8 @@ func (b *Book) spec(c ipam.Change) ec2.Spec {
 func (x *Executor) call(ctx context.Context, o order) (r ipam.Result, err error) {
 	switch c := o.Change; c.Kind {
 	case ipam.CreateENI:
-		made := make([]vpc.ENI, 1)
-		made[0], err = x.Cloud.CreateENI(ctx, o.spec)
-		x.date(made)
-		r.ENI = made[0]
+		r.ENI, err = x.Cloud.CreateENI(ctx, o.spec)
+		r.ENI.CreatedAt = x.at(r.ENI.CreatedAt)
 	case ipam.AttachENI:
 		r.AttachmentID, err = x.Cloud.AttachENI(ctx, c.ENI, o.self.InstanceID, c.DeviceIndex, c.CardIndex)
 	case ipam.MarkENI:
