@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 
-	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/path"
 	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/internal/edge/bundle"
@@ -160,24 +159,9 @@ func podNames(ctx context.Context, socket string) (names []hostnet.PodName) {
 
 // ownTable reads Fairway's table where there is no nft to print it.
 func ownTable(host *path.Namespace) {
-	k, err := kernel.Open()
+	table, err := kernel.OwnTable()
 	if err != nil {
 		return // the part stays unknown, with its reason
-	}
-	defer k.Close()
-	objects, err := k.Read(nil)
-	if err != nil {
-		return
-	}
-	var table []node.Object
-	for _, o := range objects {
-		switch o.(type) {
-		case node.Set, node.Chain, node.Element:
-			table = append(table, o)
-		case node.Route, node.Rule: // read already
-		default:
-			return // something of ours that is not as we write it
-		}
 	}
 	before := host.Nftables
 	if host.Add(table) != nil {

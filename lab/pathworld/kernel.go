@@ -15,7 +15,9 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairway-cni/fairway/internal/core/node"
 	"github.com/fairway-cni/fairway/internal/core/path"
+	"github.com/fairway-cni/fairway/internal/edge/kernel"
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric/netns"
 	"github.com/fairway-cni/fairway/lab/iproute"
@@ -199,12 +201,18 @@ func readRuleset(n *path.Namespace) error {
 		return nil
 	}
 	b, err := exec.Command("nft", "-s", "list", "ruleset").Output()
-	if errors.Is(err, exec.ErrNotFound) {
-		n.Nftables = path.Unknown[path.Ruleset]("there is no program nft")
-		return nil
-	}
 	if err != nil { // one that does not run is as good as none
 		n.Nftables = path.Unknown[path.Ruleset]("nft list ruleset: " + err.Error())
+		if len(tables) == 1 && tables[0].Name == node.TableName {
+			unknown := n.Nftables
+			table, err := kernel.OwnTable()
+			if err == nil {
+				err = n.Add(table)
+			}
+			if err != nil {
+				n.Nftables = unknown
+			}
+		}
 		return nil
 	}
 	r, err := path.ParseRuleset(strings.Split(strings.TrimRight(string(b), "\n"), "\n"))
