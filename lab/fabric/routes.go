@@ -192,13 +192,24 @@ func (v *vpcNet) writeRoutes(want map[routeKey]nextHop) (errs []error) {
 			errs = append(errs, err)
 		}
 	}
+	return append(errs, v.removeRoutes(extra)...)
+}
+
+// removeRoutes counts those as removed that went with their devices.
+func (v *vpcNet) removeRoutes(extra []netlink.Route) (errs []error) {
 	for _, r := range extra {
-		// One that went with its device is gone.
-		if err := v.nl.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := v.nl.RouteDel(&r); err != nil && !isGone(err) {
 			errs = append(errs, fmt.Errorf("remove route to %s: %w", r.Dst, err))
 		}
 	}
 	return errs
+}
+
+// isGone tells what the kernel says of a route, a neighbour or a device that it
+// has taken away itself: those of a dead guest go whenever its worker comes to
+// them, at any step of a Sync.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
 }
 
 // allRoutes lists the routes of all tables but local, which is the kernel's.
@@ -303,27 +314,23 @@ func (v *vpcNet) syncNeighbours(vpc VPC, plugged map[string]int) []error {
 			want[key{index, e.Primary}] = e.MAC
 		}
 	}
-	have, err := dump(func() ([]netlink.Neigh, error) { return v.nl.NeighList(0, unix.AF_INET) })
+	have, err := v.permanentNeighbours()
 	if err != nil {
-		return []error{fmt.Errorf("list neighbours: %w", err)}
+		return []error{err}
 	}
-	var errs []error
+	var extra []netlink.Neigh
 	for _, n := range have {
-		if n.State&unix.NUD_PERMANENT == 0 {
-			continue // the kernel's own, for the sinks
-		}
 		addr, _ := netip.AddrFromSlice(n.IP.To4())
 		k := key{n.LinkIndex, addr}
 		mac, ok := want[k]
 		switch {
 		case !ok:
-			if err := v.nl.NeighDel(&n); err != nil {
-				errs = append(errs, fmt.Errorf("remove neighbour %s: %w", addr, err))
-			}
+			extra = append(extra, n)
 		case bytes.Equal(mac[:], n.HardwareAddr):
 			delete(want, k)
 		}
 	}
+	errs := v.removeNeighbours(extra)
 	for k, mac := range want {
 		err := v.nl.NeighSet(&netlink.Neigh{
 			LinkIndex:    k.index,
@@ -334,6 +341,25 @@ func (v *vpcNet) syncNeighbours(vpc VPC, plugged map[string]int) []error {
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("add neighbour %s: %w", k.addr, err))
+		}
+	}
+	return errs
+}
+
+// permanentNeighbours leaves out the kernel's own, for the sinks.
+func (v *vpcNet) permanentNeighbours() ([]netlink.Neigh, error) {
+	have, err := dump(func() ([]netlink.Neigh, error) { return v.nl.NeighList(0, unix.AF_INET) })
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours: %w", err)
+	}
+	return slices.DeleteFunc(have, func(n netlink.Neigh) bool { return n.State&unix.NUD_PERMANENT == 0 }), nil
+}
+
+// removeNeighbours counts those as removed that went with their devices.
+func (v *vpcNet) removeNeighbours(extra []netlink.Neigh) (errs []error) {
+	for _, n := range extra {
+		if err := v.nl.NeighDel(&n); err != nil && !isGone(err) {
+			errs = append(errs, fmt.Errorf("remove neighbour %s: %w", n.IP, err))
 		}
 	}
 	return errs

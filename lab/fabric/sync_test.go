@@ -74,6 +74,41 @@ func TestReboot(t *testing.T) {
 	}
 }
 
+// TestRemoveWhatIsGone has the kernel be faster: it takes a dead guest's devices
+// away, and what leads to them, when it comes to it, which may be after Sync has
+// listed them.
+func TestRemoveWhatIsGone(t *testing.T) {
+	f := newFabric(t)
+	newGuest(t, f, "i-a")
+	mustSync(t, f, vpcOf(eniA()))
+	v := f.vpcs["vpc-1"]
+	neighbours, err := v.permanentNeighbours()
+	if err != nil || len(neighbours) != 1 {
+		t.Fatalf("neighbours: %v, %v; want one", neighbours, err)
+	}
+	routes, err := v.allRoutes()
+	routes = slices.DeleteFunc(routes, func(r netlink.Route) bool { return r.LinkIndex != neighbours[0].LinkIndex })
+	if err != nil || len(routes) == 0 {
+		t.Fatalf("routes: %v, %v; want some to the eni", routes, err)
+	}
+	device, err := v.nl.LinkByIndex(neighbours[0].LinkIndex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.nl.LinkDel(device); err != nil {
+		t.Fatal(err)
+	}
+	if errs := v.removeNeighbours(neighbours); len(errs) > 0 {
+		t.Error(errs)
+	}
+	if errs := v.removeRoutes(routes); len(errs) > 0 {
+		t.Error(errs)
+	}
+	if err := v.removeLinks([]netlink.Link{device}); err != nil {
+		t.Error(err)
+	}
+}
+
 // vpcDump is what the kernel says of a VPC's namespace, less what changes by
 // itself: carrier, statistics, ages.
 func vpcDump(t *testing.T, f *Fabric, vpc string) []any {

@@ -334,7 +334,7 @@ func (v *vpcNet) removeLinks(links []netlink.Link) error {
 		return nil
 	}
 	for _, l := range links {
-		if err := v.nl.LinkSetGroup(l, deadGroup); err != nil && !errors.Is(err, unix.ENODEV) {
+		if err := v.nl.LinkSetGroup(l, deadGroup); err != nil && !isGone(err) {
 			return fmt.Errorf("remove device %s: %w", l.Attrs().Name, err)
 		}
 	}
@@ -345,7 +345,7 @@ func (v *vpcNet) removeLinks(links []netlink.Link) error {
 		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 		return err
 	})
-	if err != nil && !errors.Is(err, unix.ENODEV) {
+	if err != nil && !isGone(err) {
 		return fmt.Errorf("remove %d devices: %w", len(links), err)
 	}
 	return nil
