@@ -16,8 +16,16 @@ import (
 	"github.com/fairway-cni/fairway/lab/pathworld"
 )
 
-// errPath says that the packet, or its reply, does not arrive or may not.
-var errPath = errors.New("not delivered both ways")
+// notArrived is the error of an answer that is not delivered both ways.
+func notArrived(v path.Verdict) error {
+	switch v {
+	case path.Arrived:
+		return nil
+	case path.Unsure:
+		return errors.New("cannot tell whether it is delivered both ways")
+	}
+	return errors.New("not delivered both ways")
+}
 
 func pathCommand(o *options) *cobra.Command {
 	var f pathFlags
@@ -123,10 +131,7 @@ func (o *options) explain(w *path.World, p path.Probe) error {
 		return err
 	}
 	fmt.Fprint(o.Stdout, render.Text(r, render.Style{Width: o.Columns}))
-	if r.Answer.Verdict != path.Arrived {
-		return errPath
-	}
-	return nil
+	return notArrived(r.Answer.Verdict)
 }
 
 func explanation(w *path.World, p path.Probe) (render.Report, error) {
@@ -170,10 +175,7 @@ func (o *options) explainOne(ctx context.Context, pods []Pod, svg string) error 
 		fmt.Fprintf(o.Stdout, "As a picture: %s\n", svg)
 	}
 	fmt.Fprintln(o.Stdout)
-	if r.Answer.Verdict != path.Arrived {
-		return errPath
-	}
-	return nil
+	return notArrived(r.Answer.Verdict)
 }
 
 // pathWorld reads the lab as a world. A pod's namespace there is the name of its

@@ -53,6 +53,10 @@ func (t *Tracer) Diagnose(a *Answer) (Diagnosis, error) {
 		return d, err
 	}
 	d.Cause = cause(a, faults, d.Mends)
+	// Behind what could have sent it elsewhere, the packet is followed as it was.
+	if by := a.diverters(faults[0]); len(by) > 0 {
+		d.Cause = fmt.Sprintf("not known; if %s passed it unchanged: %s", strings.Join(by, " and "), d.Cause)
+	}
 	var err error
 	d.Scope, err = t.scope(a)
 	return d, err

@@ -25,7 +25,8 @@ func sideOf(t *testing.T, name, site string) *path.World {
 // TestSenderIsHidden: of a packet from an account that nobody may read, what this
 // side would do to it is told, and no verdict.
 func TestSenderIsHidden(t *testing.T) {
-	a, err := path.NewTracer(sideOf(t, "seed003", "a")).Trace(path.Probe{From: "10.12.6.20", To: "a:default/httpbin:80"})
+	tracer := path.NewTracer(sideOf(t, "seed003", "a"))
+	a, err := tracer.Trace(path.Probe{From: "10.12.6.20", To: "a:default/httpbin:80"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +35,10 @@ func TestSenderIsHidden(t *testing.T) {
 	}
 	if f := a.Faults(); len(f) != 2 || a.Hops[f[0]].Code != path.CodeStrict || a.Hops[f[1]].Code != path.CodeSrcDstCheck {
 		t.Errorf("faults %v of %+v", f, a.Hops)
+	}
+	// The faults are those of a packet that went on as it was, which nobody knows.
+	if d, err := tracer.Diagnose(a); err != nil || !strings.HasPrefix(d.Cause, "not known; if pcx-03 passed it unchanged: ") {
+		t.Errorf("%v, cause %q", err, d.Cause)
 	}
 	a, err = path.NewTracer(sideOf(t, "healthy", "a")).Trace(path.Probe{From: "10.12.7.33", To: "a:default/httpbin:80"})
 	if err != nil || a.Verdict != path.Unsure || len(a.Faults()) > 0 || len(a.Blind()) != 2 {

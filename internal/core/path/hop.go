@@ -1,5 +1,7 @@
 package path
 
+import "slices"
+
 // Verdict is what becomes of a packet: at a hop, or altogether.
 type Verdict string
 
@@ -99,6 +101,17 @@ func (a *Answer) Faults() []int { return a.hopsOf(Drop) }
 
 // Blind are the numbers of the hops that depend on what is not known.
 func (a *Answer) Blind() []int { return a.hopsOf(Blind) }
+
+// diverters are the places before hop n that could have sent the packet elsewhere.
+func (a *Answer) diverters(n int) []string {
+	var out []string
+	for _, h := range a.Hops[:n] {
+		if at := h.Where.String(); h.Verdict == Blind && h.Diverts && !slices.Contains(out, at) {
+			out = append(out, at)
+		}
+	}
+	return out
+}
 
 func (a *Answer) hopsOf(v Verdict) []int {
 	var out []int

@@ -47,6 +47,7 @@ type row struct {
 	verdict path.Verdict
 	code    path.Code
 	reply   bool
+	diverts bool // as [path.Hop.Diverts]
 	hops    []int
 }
 
@@ -63,7 +64,7 @@ func rows(a *path.Answer) []row {
 	var out []row
 	for i := 0; i <= last; i++ {
 		h := &a.Hops[i]
-		r := row{where: h.Where, decided: h.Matched, result: h.Result, verdict: h.Verdict, code: h.Code, reply: h.Reply, hops: []int{i}}
+		r := row{where: h.Where, decided: h.Matched, result: h.Result, verdict: h.Verdict, code: h.Code, reply: h.Reply, diverts: h.Diverts, hops: []int{i}}
 		var prev *row
 		if len(out) > 0 && out[len(out)-1].verdict == path.Pass && out[len(out)-1].reply == r.reply {
 			prev = &out[len(out)-1]

@@ -142,8 +142,14 @@ func (s Style) rows(b *strings.Builder, report *Report, all []row) {
 	t.head(b)
 	for i, r := range all {
 		t.line(b, r.number, lines[i])
-		if r.verdict == path.Drop && i+1 < len(all) {
+		if i+1 == len(all) {
+			break
+		}
+		switch {
+		case r.verdict == path.Drop:
 			fmt.Fprintf(b, " -  if hop %d passed:\n", r.number)
+		case r.diverts:
+			fmt.Fprintf(b, " -  if hop %d passed it unchanged:\n", r.number)
 		}
 	}
 }
