@@ -448,6 +448,8 @@ func TestConditions(t *testing.T) {
 		{"too many", func(s *agentapi.Status) { s.Node.MaxPods = 110 }, "", "MaxPodsFit=False/TooManyPods"},
 		{"not known", func(s *agentapi.Status) { s.Node.MaxPods = 0 }, "", "MaxPodsFit=Unknown/NotKnown"},
 		{"ENIConfig", func(s *agentapi.Status) { s.Node.CustomFault = "none" }, "", "ConfigurationValid=False/ENIConfigUnusable"},
+		{"ENIConfig, and none free", func(s *agentapi.Status) { s.Node.CustomFault, s.Pool.Free = "none", 0 }, "",
+			"AddressesAvailable=False/NoAddressToBeHad ConfigurationValid=False/ENIConfigUnusable"},
 		{"NodeConfig", func(*agentapi.Status) {}, "spec.options.x: no", "ConfigurationValid=False/NodeConfigFailed"},
 	} {
 		s := good()

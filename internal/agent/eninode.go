@@ -150,6 +150,9 @@ func (j *judge) available(s agentapi.Status) metav1.Condition {
 				return condition(kind, false, reasonNoneToGet, "no address is free, and EC2 gives no more: "+r.text)
 			}
 		}
+		if s.Node.CustomFault != "" {
+			return condition(kind, false, reasonNoneToGet, "no address is free, and no ENI can be made: "+s.Node.CustomFault)
+		}
 	}
 	return condition(kind, true, reasonAvailable, "pods that start get addresses")
 }
