@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -61,8 +62,9 @@ run one after the other.`,
 	return cmd
 }
 
-// Scripts are the parameters with which scenario scripts run: the verbs, and
-// the end of every lab that a script started.
+// Scripts are the parameters with which scenario scripts run: the verbs, the
+// condition [runs:PROGRAM], which holds where `PROGRAM --version` succeeds, and the
+// end of every lab that a script started.
 func Scripts(ctx context.Context, env Env) testscript.Params {
 	s := scripts{ctx, env}
 	return testscript.Params{
@@ -78,6 +80,12 @@ func Scripts(ctx context.Context, env Env) testscript.Params {
 				}
 			},
 			"until": s.until,
+		},
+		Condition: func(cond string) (bool, error) {
+			if program, ok := strings.CutPrefix(cond, "runs:"); ok {
+				return exec.Command(program, "--version").Run() == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -52,8 +51,8 @@ func TestDifferential(t *testing.T) {
 	if err := errors.Join(guest.Check(), fabric.Probe()); errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission) {
 		t.Skip(err)
 	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Log("there is no program nft: the worlds have no nftables rules")
+	if !haveNft() {
+		t.Log("the program nft does not run: the worlds have no nftables rules")
 	}
 	watch, err := tracepoint.WatchDrops()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -172,9 +173,12 @@ func (s *scene) sysctl(h string, ns *os.File, name string, value any) error {
 	return netns.Do(ns, func() error { return os.WriteFile("/proc/sys/"+name, fmt.Append(nil, value), 0o644) })
 }
 
+// haveNft reports whether the program nft runs.
+var haveNft = sync.OnceValue(func() bool { return exec.Command("nft", "--version").Run() == nil })
+
 // nft writes rules; a machine without the program has worlds without them.
 func (s *scene) nft(h string, ns *os.File, rules string) error {
-	if _, err := exec.LookPath("nft"); err != nil {
+	if !haveNft() {
 		s.note("%s: no nft", h)
 		return nil
 	}
