@@ -200,7 +200,10 @@ func readRuleset(n *path.Namespace) error {
 		n.Nftables = path.Known(path.Ruleset{})
 		return nil
 	}
-	b, err := exec.Command("nft", "-s", "list", "ruleset").Output()
+	var said strings.Builder
+	nft := exec.Command("nft", "-s", "list", "ruleset")
+	nft.Stderr = &said
+	b, err := nft.Output()
 	if err != nil { // one that does not run is as good as none
 		n.Nftables = path.Unknown[path.Ruleset]("nft list ruleset: " + err.Error())
 		if len(tables) == 1 && tables[0].Name == node.TableName {
@@ -213,6 +216,10 @@ func readRuleset(n *path.Namespace) error {
 				n.Nftables = unknown
 			}
 		}
+		return nil
+	}
+	if what := path.NftLeftOut(said.String()); what != "" {
+		n.Nftables = path.Unknown[path.Ruleset]("nft leaves out what iptables-nft wrote (" + what + ")")
 		return nil
 	}
 	r, err := path.ParseRuleset(strings.Split(strings.TrimRight(string(b), "\n"), "\n"))

@@ -404,3 +404,16 @@ func nftEqual(have, want string) bool {
 	h, err2 := strconv.ParseUint(hi, 0, 32)
 	return err == nil && err1 == nil && err2 == nil && l <= n && n <= h
 }
+
+// NftLeftOut is what nft says on standard error when it leaves a part of a rule out
+// of what it prints, "XT match conntrack not found", or "": a build that is to print
+// iptables' matches in iptables' words, without iptables' files. The rule then looks
+// as if it asked for nothing.
+func NftLeftOut(said string) string {
+	for line := range strings.Lines(said) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "XT ") && strings.HasSuffix(line, " not found") {
+			return line
+		}
+	}
+	return ""
+}

@@ -18,18 +18,22 @@ type Request struct {
 	Cluster string            // of the node; may be empty
 	ENIs    map[string]string // ENI IDs by MAC address in colon form; nil: not known
 	Pods    []PodName         // of those that the caller knows
+	// Root is the node's root directory, where this process is in a container of the
+	// node's namespaces that has it elsewhere. The node's programs run in it. Empty: "/".
+	Root string
 }
 
 // Collect reads the node whose network namespace the process is in.
 func Collect(ctx context.Context, r Request) (path.Node, error) {
 	n := path.Node{Name: r.Name, Cluster: r.Cluster}
-	host, links, err := read(ctx)
+	at := root(r.Root)
+	host, links, err := at.read(ctx)
 	if err != nil {
 		return n, fmt.Errorf("read node %s: %w", r.Name, err)
 	}
 	n.Host = host
 	markENIs(links, r.ENIs)
-	pods, err := readPods(ctx, links, append(cniNames(resultsDir), r.Pods...))
+	pods, err := at.readPods(ctx, links, append(cniNames(at.file(resultsDir)), r.Pods...))
 	n.Pods = path.Known(pods)
 	if err != nil {
 		n.Pods = path.Unknown[[]path.Pod](err.Error())
@@ -41,7 +45,7 @@ func Collect(ctx context.Context, r Request) (path.Node, error) {
 // CollectHost reads the namespace that the process is in alone, and no pod's. enis
 // are ENI IDs by MAC address; nil: not known.
 func CollectHost(ctx context.Context, enis map[string]string) (path.Namespace, error) {
-	host, links, err := read(ctx)
+	host, links, err := here.read(ctx)
 	if err != nil {
 		return host, fmt.Errorf("read the node's network: %w", err)
 	}
@@ -52,7 +56,7 @@ func CollectHost(ctx context.Context, enis map[string]string) (path.Namespace, e
 
 // read reads the namespace of the calling thread. Only devices are needed for
 // there to be anything to say.
-func read(ctx context.Context) (path.Namespace, []link, error) {
+func (r root) read(ctx context.Context) (path.Namespace, []link, error) {
 	var ns path.Namespace
 	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -75,7 +79,7 @@ func read(ctx context.Context) (path.Namespace, []link, error) {
 	ns.Neighbours = part(c.neighbours(links))
 	ns.Sysctls = part(sysctls(links))
 	ns.Sockets = part(listening())
-	ns.Nftables, ns.Iptables = filters(ctx)
+	ns.Nftables, ns.Iptables = r.filters(ctx)
 	return ns, links, nil
 }
 
@@ -114,8 +118,8 @@ func markENIs(links []link, enis map[string]string) {
 
 // readPods reads the namespaces that veth pairs join with the node's, and tells
 // both ends of each pair about the other.
-func readPods(ctx context.Context, host []link, names []PodName) ([]path.Pod, error) {
-	all, err := namespaces()
+func (r root) readPods(ctx context.Context, host []link, names []PodName) ([]path.Pod, error) {
+	all, err := r.namespaces()
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +138,7 @@ func readPods(ctx context.Context, host []link, names []PodName) ([]path.Pod, er
 				if number < 0 || !slices.ContainsFunc(host, joined) {
 					return nil
 				}
-				p, ok, err := readPod(ctx, ns, host, number)
+				p, ok, err := r.readPod(ctx, ns, host, number)
 				if err != nil {
 					return fmt.Errorf("read namespace %s: %w", ns.name, err)
 				}
@@ -161,9 +165,9 @@ type pod struct {
 
 // readPod reads a namespace that the node knows by a number; ok is false for one
 // that no address makes a pod.
-func readPod(ctx context.Context, ns namespace, host []link, number int32) (p pod, ok bool, err error) {
+func (r root) readPod(ctx context.Context, ns namespace, host []link, number int32) (p pod, ok bool, err error) {
 	err = inside(ns.file, func() (err error) {
-		p.Net, p.links, err = read(ctx)
+		p.Net, p.links, err = r.read(ctx)
 		return err
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	ebpflink "github.com/cilium/ebpf/link"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -271,6 +273,68 @@ func TestOwnTableAlone(t *testing.T) {
 	n, err := Collect(t.Context(), Request{Name: "n1"})
 	if err != nil || n.Host.Nftables.Known || n.Host.Nftables.Why != OnlyOurs {
 		t.Errorf("%v, %+v", err, n.Host.Nftables)
+	}
+}
+
+// fakeNft prints what files of its root say.
+const fakeNft = `package main
+
+import "os"
+
+func main() {
+	complaint, _ := os.ReadFile("/complaint")
+	said, err := os.ReadFile("/said")
+	os.Stderr.Write(complaint)
+	os.Stdout.Write(said)
+	if err != nil {
+		os.Exit(1)
+	}
+}
+`
+
+// TestOfAnotherRoot: the node's programs are those of the root that is given, and so is
+// what they need.
+func TestOfAnotherRoot(t *testing.T) {
+	ground(t)
+	dir := t.TempDir()
+	hostRoot := root(dir)
+	write := func(name, text string) {
+		t.Helper()
+		file := hostRoot.file(name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("nft/main.go", fakeNft)
+	build := exec.Command("go", "build", "-o", hostRoot.file("/usr/sbin/nft"), hostRoot.file("/nft/main.go"))
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // the root has no libraries
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	write("said", "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t counter drop\n\t}\n}\n")
+	write("var/lib/cni/results/r", `{"cniArgs":[["K8S_POD_NAMESPACE","shop"],["K8S_POD_NAME","web-1"]],"result":{"ips":[{"address":"10.0.1.9/32"}]}}`)
+	c := &nftables.Conn{}
+	c.AddTable(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4})
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Collect(t.Context(), Request{Name: "n1", Root: dir})
+	if err != nil || !n.Host.Nftables.Known {
+		t.Fatalf("%v, %+v", err, n.Host.Nftables)
+	}
+	b, err := n.Host.Nftables.MarshalJSON()
+	if err != nil || !strings.Contains(string(b), "counter drop") {
+		t.Errorf("%v, nftables %s", err, b)
+	}
+	if names := cniNames(hostRoot.file(resultsDir)); !slices.Equal(names, []PodName{{netip.MustParseAddr("10.0.1.9"), "shop", "web-1"}}) {
+		t.Errorf("names %v", names)
+	}
+
+	// A program that leaves out what it cannot print is not believed.
+	write("complaint", "XT match conntrack not found\n")
+	n, err = Collect(t.Context(), Request{Name: "n1", Root: dir})
+	if err != nil || n.Host.Nftables.Known || n.Host.Iptables.Known || !strings.Contains(n.Host.Nftables.Why, "XT match conntrack not found") {
+		t.Errorf("%v, nftables %+v, iptables %+v", err, n.Host.Nftables, n.Host.Iptables)
 	}
 }
 

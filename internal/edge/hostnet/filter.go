@@ -27,18 +27,18 @@ const (
 )
 
 // OnlyOurs says why nftables are unknown where the kernel has Fairway's table
-// alone and there is no nft to print it: who knows that table can complete the
+// alone and no nft prints it: who knows that table can complete the
 // node.
-const OnlyOurs = "nft is not installed; the kernel has table inet " + node.TableName + " alone"
+const OnlyOurs = "no nft that runs is installed; the kernel has table inet " + node.TableName + " alone"
 
 // filters reads nftables and iptables of the calling thread's namespace. What
 // iptables keeps in nftables is iptables' own, and left out of nftables.
-func filters(ctx context.Context) (path.Part[path.Ruleset], path.Part[path.Iptables]) {
+func (r root) filters(ctx context.Context) (path.Part[path.Ruleset], path.Part[path.Iptables]) {
 	tables, err := nftTables()
 	if err != nil {
 		return path.Unknown[path.Ruleset](err.Error()), path.Unknown[path.Iptables](err.Error())
 	}
-	saved, why := iptables(ctx, tables)
+	saved, why := r.iptables(ctx, tables)
 	if why != "" {
 		return path.Unknown[path.Ruleset](why), path.Unknown[path.Iptables](why)
 	}
@@ -50,22 +50,25 @@ func filters(ctx context.Context) (path.Part[path.Ruleset], path.Part[path.Iptab
 	if len(tables) == 0 {
 		return path.Known(path.Ruleset{}), ipts
 	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		if len(tables) == 1 && tables[0] == "inet "+node.TableName {
-			return path.Unknown[path.Ruleset](OnlyOurs), ipts
-		}
-		return path.Unknown[path.Ruleset]("nft is not installed; the kernel has tables " + strings.Join(tables, ", ")), ipts
-	}
 	// Without -n: names of states and protocols are what package path reads.
-	lines, err := run(ctx, "nft", "-s", "list", "ruleset")
+	lines, said, err := r.run(ctx, "nft", "-s", "list", "ruleset")
+	switch {
+	case err != nil && len(tables) == 1 && tables[0] == "inet "+node.TableName:
+		return path.Unknown[path.Ruleset](OnlyOurs), ipts
+	case errors.Is(err, exec.ErrNotFound):
+		return path.Unknown[path.Ruleset]("nft is not installed; the kernel has tables " + strings.Join(tables, ", ")), ipts
+	case err != nil:
+		return path.Unknown[path.Ruleset](err.Error()), ipts
+	}
+	if what := path.NftLeftOut(said); what != "" && hasIptables(tables, saved) {
+		why := "nft leaves out what iptables-nft wrote (" + what + "), and iptables-nft-save is not installed"
+		return path.Unknown[path.Ruleset](why), path.Unknown[path.Iptables](why)
+	}
+	rules, err := path.ParseRuleset(withoutIptables(lines, saved))
 	if err != nil {
 		return path.Unknown[path.Ruleset](err.Error()), ipts
 	}
-	r, err := path.ParseRuleset(withoutIptables(lines, saved))
-	if err != nil {
-		return path.Unknown[path.Ruleset](err.Error()), ipts
-	}
-	return path.Known(r), ipts
+	return path.Known(rules), ipts
 }
 
 // nftTables lists the tables as "FAMILY NAME"; nothing where the kernel has no
@@ -102,23 +105,23 @@ var iptablesTables = []string{"raw", "mangle", "nat", "filter", "security"}
 
 // iptables is what iptables-save prints, of each kind that there is; why says
 // why it is not known.
-func iptables(ctx context.Context, tables []string) (lines []string, why string) {
+func (r root) iptables(ctx context.Context, tables []string) (lines []string, why string) {
 	names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Sprintf("list iptables: %v", err)
 	}
 	if len(bytes.TrimSpace(names)) > 0 {
-		lines, err = save(ctx, "iptables-legacy-save")
+		lines, err = r.save(ctx, "iptables-legacy-save")
 		if err != nil {
 			return nil, fmt.Sprintf("the kernel has iptables (%s): %v", strings.Join(strings.Fields(string(names)), ", "), err)
 		}
 	}
-	if !slices.ContainsFunc(iptablesTables, func(t string) bool { return slices.Contains(tables, "ip "+t) }) {
+	if !hasIptables(tables, nil) {
 		return lines, ""
 	}
-	more, err := save(ctx, "iptables-nft-save")
+	more, err := r.save(ctx, "iptables-nft-save")
 	if errors.Is(err, exec.ErrNotFound) {
-		return lines, "" // nft prints the tables, with what it does not know as such
+		return lines, "" // nft may print the tables
 	}
 	if err != nil {
 		return nil, err.Error()
@@ -126,27 +129,42 @@ func iptables(ctx context.Context, tables []string) (lines []string, why string)
 	return append(lines, more...), ""
 }
 
+// hasIptables reports whether there are tables of iptables-nft, for IPv4, but for
+// those that saved has.
+func hasIptables(tables, saved []string) bool {
+	return slices.ContainsFunc(iptablesTables, func(t string) bool {
+		return slices.Contains(tables, "ip "+t) && !slices.Contains(saved, "*"+t)
+	})
+}
+
 // save runs the program, or iptables-save where that is the same.
-func save(ctx context.Context, program string) ([]string, error) {
-	if _, err := exec.LookPath(program); err == nil {
-		return run(ctx, program)
+func (r root) save(ctx context.Context, program string) ([]string, error) {
+	if _, err := r.find(program); err == nil {
+		lines, _, err := r.run(ctx, program)
+		return lines, err
 	}
-	version, err := run(ctx, "iptables-save", "--version")
+	version, _, err := r.run(ctx, "iptables-save", "--version")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", program, err)
 	}
 	if nft := strings.Contains(strings.Join(version, " "), "nf_tables"); nft != (program == "iptables-nft-save") {
 		return nil, fmt.Errorf("%s: %w", program, exec.ErrNotFound)
 	}
-	return run(ctx, "iptables-save")
+	lines, _, err := r.run(ctx, "iptables-save")
+	return lines, err
 }
 
-// run gives the lines that a program prints. Its namespace is the calling
-// thread's.
-func run(ctx context.Context, program string, args ...string) ([]string, error) {
+// run gives the lines that a program of the node's prints, and what it says of them. Its network namespace is
+// the calling thread's.
+func (r root) run(ctx context.Context, program string, args ...string) (lines []string, said string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	file, err := r.find(program)
+	if err != nil {
+		return nil, "", fmt.Errorf("run %s: %w", program, err)
+	}
+	cmd := exec.CommandContext(ctx, file, args...)
+	r.enter(cmd)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -154,7 +172,7 @@ func run(ctx context.Context, program string, args ...string) ([]string, error) 
 		err = cmd.Start()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", program, err)
+		return nil, "", fmt.Errorf("run %s: %w", program, err)
 	}
 	b, err := io.ReadAll(io.LimitReader(out, programBytes+1))
 	if len(b) > programBytes {
@@ -165,9 +183,9 @@ func run(ctx context.Context, program string, args ...string) ([]string, error) 
 		err = werr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w: %s", program, err, strings.TrimSpace(stderr.String()))
+		return nil, "", fmt.Errorf("run %s: %w: %s", program, err, strings.TrimSpace(stderr.String()))
 	}
-	return strings.Split(strings.TrimRight(string(b), "\n"), "\n"), nil
+	return strings.Split(strings.TrimRight(string(b), "\n"), "\n"), stderr.String(), nil
 }
 
 // withoutIptables leaves out of a ruleset the tables that saved has.

@@ -53,7 +53,7 @@ func inside(ns *os.File, do func() error) error {
 
 // namespaces opens every network namespace but the calling process's that has a
 // name or a process. Those that it may not open it leaves out.
-func namespaces() ([]namespace, error) {
+func (r root) namespaces() ([]namespace, error) {
 	type inode struct{ dev, ino uint64 }
 	seen := map[inode]bool{}
 	var all []namespace
@@ -82,6 +82,7 @@ func namespaces() ([]namespace, error) {
 		return nil, errors.New("open own namespace: /proc/self/ns/net is none")
 	}
 	for _, dir := range netnsDirs {
+		dir = r.file(dir)
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue

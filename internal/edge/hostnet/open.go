@@ -33,7 +33,7 @@ func OpenNode(addr netip.Addr) (*Open, bool, error) {
 // OpenPod opens the namespace that has the address and that is not the process's
 // own. [ErrNotHere]: there is none.
 func OpenPod(addr netip.Addr) (*Open, error) {
-	all, err := namespaces()
+	all, err := here.namespaces()
 	if err != nil {
 		return nil, err
 	}
