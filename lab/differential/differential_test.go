@@ -19,6 +19,7 @@ import (
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/guest"
 	"github.com/fairway-cni/fairway/lab/pathworld"
+	"github.com/fairway-cni/fairway/test/upstream"
 )
 
 var (
@@ -34,7 +35,21 @@ const perWorld = 50
 func TestMain(m *testing.M) {
 	guest.MaybeInit()
 	flag.Parse()
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
+}
+
+// runTests has nft, or the worlds have no nftables rules.
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "fairway-differential-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = errors.Join(upstream.Netfilter(dir, "nft"), os.Setenv("PATH", dir+":"+os.Getenv("PATH")))
+	}
+	if err != nil && !errors.Is(err, upstream.ErrNone) {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 // tally is what came of all packets.

@@ -21,6 +21,7 @@ import (
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric"
 	"github.com/fairway-cni/fairway/lab/guest"
+	"github.com/fairway-cni/fairway/test/upstream"
 )
 
 var update = flag.Bool("update", false, "rewrite what the scripts compare with; read what changed before committing it")
@@ -54,6 +55,15 @@ func runTests(m *testing.M) int {
 		defer os.RemoveAll(dir)
 		programs = dir
 		err = build(dir)
+	}
+	if err == nil {
+		err = upstream.Netfilter(dir, "nft")
+	}
+	if errors.Is(err, upstream.ErrNone) {
+		err = nil // what needs it is skipped
+	}
+	if err == nil {
+		err = os.Setenv("PATH", dir+":"+os.Getenv("PATH")) // for who asks in this process
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,11 +26,11 @@ var tools = []struct {
 	{"nft", "nftables", map[string]string{"nft": "nft"}},
 }
 
-// Netfilter puts iptables and nft into a directory of programs, where the machine
-// has none of its own. [ErrNone]: they cannot be had.
-func Netfilter(into string) error {
+// Netfilter puts iptables and nft, or those of them that are named, into a directory of
+// programs, where the machine has none of its own. [ErrNone]: they cannot be had.
+func Netfilter(into string, names ...string) error {
 	for _, tool := range tools {
-		if works(tool.program) {
+		if works(tool.program) || len(names) > 0 && !slices.Contains(names, tool.program) {
 			continue
 		}
 		root, err := unpacked(tool.pkg)
