@@ -23,8 +23,7 @@ import (
 
 func bundleCommand() *cobra.Command {
 	var s sources
-	var file string
-	var redact bool
+	var to target
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "bundle -o FILE",
@@ -42,6 +41,9 @@ files: one of EC2 and one of each node that matters, or those of two accounts. W
 -b nothing is read but files, which become one: redact it, and a name is the same in
 all of it.
 
+--on reads other nodes from anywhere, by the API server alone: a pod on each runs
+fairway bundle --node once, its log is the file, and it is deleted.
+
 --redact replaces the names of accounts, VPCs, clusters, nodes, pods and Services,
 public addresses, and comments, texts and given names in rules, the same one by the
 same, and says what it kept. Have a look at the file before it leaves your hands: tar xzOf FILE.
@@ -51,6 +53,8 @@ root; what rights EC2 and Kubernetes want is in docs/path.md. Exit status: 0, al
 was not read; 1 for a failure; 2 for wrong usage.`,
 		Example: `  fairway bundle -o node-a1.tgz
   fairway bundle --ec2 --kube --region eu-west-1 --vpc vpc-0a --cluster a -o a.tgz
+  fairway bundle --on node-a1,node-b1 --region eu-west-1 -o both.tgz
+  ssh node-a1 sudo fairway bundle --node -o - > node-a1.tgz
   fairway bundle --redact -o b.tgz
   fairway bundle -b vpcs.tgz -b names.tgz -b node-a1.tgz --redact -o a.tgz
   fairway bundle --ec2 --region eu-west-1 --vpc vpc-0a -o vpcs.tgz
@@ -63,29 +67,35 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
-			case file == "":
+			case to.file == "":
 				return fmt.Errorf("%w: say where to: -o FILE", errUsage)
 			case len(files) > 0:
-				if other := otherFlags(cmd, "bundle", "output", "redact"); other != "" {
+				if other := otherFlags(cmd, "bundle", "output", "redact", "armor"); other != "" {
 					return fmt.Errorf("%w: --%s is for reading; -b FILE makes one of files that were read", errUsage, other)
 				}
-				return rebundle(cmd.OutOrStdout(), files, target{file, redact})
+				return rebundle(cmd.OutOrStdout(), cmd.ErrOrStderr(), files, to)
 			case s.node && !s.ec2 && (s.region != "" || len(s.vpcs) > 0):
 				return fmt.Errorf("%w: --region and --vpc are of EC2, which --node alone does not read", errUsage)
 			case s.ec2 && !s.node && (s.name != "" || s.cluster != "" && !s.kube):
 				return fmt.Errorf("%w: --name and --cluster are of the node, which --ec2 alone does not read", errUsage)
-			case !s.kube && (s.node || s.ec2) && (s.kubeconfig != "" || s.context != ""):
+			case s.ec2 && !s.node && s.root != "":
+				return fmt.Errorf("%w: --root is of the node, which --ec2 alone does not read", errUsage)
+			case !s.kube && len(s.on.names) == 0 && (s.node || s.ec2) && (s.kubeconfig != "" || s.context != ""):
 				return fmt.Errorf("%w: --kubeconfig and --context are of the cluster, which is not read without --kube", errUsage)
 			}
-			if !s.node && !s.ec2 && !s.kube {
-				s.node, s.ec2, s.kube = true, true, true
+			if err := s.on.validate(); err != nil {
+				return fmt.Errorf("%w: %w", errUsage, err)
 			}
-			return runBundle(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), s, target{file, redact})
+			if !s.node && !s.ec2 && !s.kube {
+				s.node, s.ec2, s.kube = len(s.on.names) == 0, true, true
+			}
+			return runBundle(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), s, to)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&file, "output", "o", "", "the `FILE` to write; it must not exist")
-	f.BoolVar(&redact, "redact", false, "without names, account IDs, comments and public addresses")
+	f.StringVarP(&to.file, "output", "o", "", "the `FILE` to write, which must not exist; -: standard output")
+	f.BoolVar(&to.armor, "armor", false, "as lines of text, for what carries nothing else; -b reads these too")
+	f.BoolVar(&to.redact, "redact", false, "without names, account IDs, comments and public addresses")
 	f.StringArrayVarP(&files, "bundle", "b", nil, "a bundle or a world's JSON, from `FILE`, instead of what is here; may be given again, and all are joined")
 	f.BoolVar(&s.node, "node", false, "read this node; with none of --node, --ec2 and --kube, all")
 	f.BoolVar(&s.ec2, "ec2", false, "read EC2")
@@ -95,18 +105,21 @@ was not read; 1 for a failure; 2 for wrong usage.`,
 	f.StringVar(&s.cluster, "cluster", "", "the cluster, which labels the places of the node, and Services; empty: the node's VPC does")
 	f.StringVar(&s.region, "region", "", "the region; empty: this instance's, or AWS_REGION")
 	f.StringArrayVar(&s.vpcs, "vpc", nil, "the `ID` of a VPC to read; may be given again; none: this instance's")
+	onFlags(f, &s.on, "")
+	f.StringVar(&s.root, "root", "", "the node's root `DIR`, where this runs in a container that shares the node's network and processes; its nft and iptables-save are used")
 	f.StringVar(&s.socket, "socket", agentapi.DefaultSocket, "the agent's socket, for the names of pods; without an agent they come from the container runtime")
 	return cmd
 }
 
 // target is where a bundle goes to, and how.
 type target struct {
-	file   string
+	file   string // "-": standard output
 	redact bool
+	armor  bool
 }
 
 func runBundle(ctx context.Context, out, stderr io.Writer, s sources, to target) error {
-	c, err := s.collect(ctx, time.Now())
+	c, err := s.collect(ctx, stderr, time.Now())
 	if err != nil {
 		return err
 	}
@@ -129,7 +142,7 @@ func otherFlags(cmd *cobra.Command, these ...string) (name string) {
 }
 
 // rebundle makes one file of several.
-func rebundle(out io.Writer, files []string, to target) error {
+func rebundle(out, stderr io.Writer, files []string, to target) error {
 	sources, err := readSources(files)
 	if err != nil {
 		return err
@@ -139,7 +152,7 @@ func rebundle(out io.Writer, files []string, to target) error {
 		return err
 	}
 	named := slices.ContainsFunc(sources, func(s bundle.Source) bool { return !s.Redacted })
-	return collected{world: w}.write(out, io.Discard, to, !named)
+	return collected{world: w}.write(out, stderr, to, !named)
 }
 
 // write writes the file, and says what is in it. redacted: it already is.
@@ -158,13 +171,35 @@ func (c collected) write(out, stderr io.Writer, to target, redacted bool) (err e
 	if err != nil {
 		return err
 	}
-	if err := create(to.file, b.Bytes()); err != nil {
+	made := b.Bytes()
+	if to.armor {
+		made = bundle.Armor(made)
+	}
+	if to.file != "-" {
+		if err := create(to.file, made); err != nil {
+			return err
+		}
+		c.printNotes(stderr)
+		return describe(out, to.file, m, report)
+	}
+	words := stderr
+	if to.armor {
+		words = out // and before: in a log, lines of standard error could come into its midst
+	}
+	c.printNotes(words)
+	if err := describe(words, "standard output", m, report); err != nil {
 		return err
 	}
-	for _, n := range c.notes {
-		fmt.Fprintln(stderr, "fairway:", n)
+	if _, err := out.Write(made); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
 	}
-	return describe(out, to.file, m, report)
+	return nil
+}
+
+func (c *collected) printNotes(to io.Writer) {
+	for _, n := range c.notes {
+		fmt.Fprintln(to, notePrefix+n)
+	}
 }
 
 // create writes a new file, or none.
@@ -206,14 +241,12 @@ func describe(out io.Writer, file string, m bundle.Manifest, report []string) er
 
 // liveWorld reads this node, its VPCs and its cluster, and says what was not read.
 func liveWorld(ctx context.Context, stderr io.Writer, s sources) (*path.World, error) {
-	s.node, s.ec2, s.kube, s.socket = true, true, true, agentapi.DefaultSocket
-	c, err := s.collect(ctx, time.Now())
+	s.node, s.ec2, s.kube, s.socket = len(s.on.names) == 0, true, true, agentapi.DefaultSocket
+	c, err := s.collect(ctx, stderr, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%w; or choose a world: --example NAME, or -b FILE", err)
 	}
-	for _, n := range c.notes {
-		fmt.Fprintln(stderr, "fairway:", n)
-	}
+	c.printNotes(stderr)
 	return asWritten(c.world)
 }
 
@@ -242,6 +275,9 @@ func readWorld(file string) (bundle.Source, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxWorldFile+1))
 	if err != nil {
 		return s, fmt.Errorf("read %s: %w", file, err)
+	}
+	if _, plain, ok := bundle.Unarmor(b); ok {
+		b = plain
 	}
 	if bundle.IsBundle(b) {
 		var m bundle.Manifest

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +33,8 @@ type sources struct {
 	region              string   // empty: the instance's, or the environment's
 	vpcs                []string // empty: the instance's
 	socket              string   // of the agent, for the names of pods
+	root                string   // of the node, where this runs in a container; empty: "/"
+	on                  onNodes
 }
 
 // collected is a world, and what people should know of it.
@@ -51,24 +55,36 @@ const (
 )
 
 // collect reads this node, EC2 and the cluster, as far as they can be read.
-func (s sources) collect(ctx context.Context, now time.Time) (collected, error) {
+func (s sources) collect(ctx context.Context, stderr io.Writer, now time.Time) (collected, error) {
 	c := collected{world: &path.World{Form: path.Form, Name: "live", Taken: now.UTC().Format(time.RFC3339)}}
 	c.world.Peerings = path.Unknown[[]path.Peering]("EC2 was not read")
 	c.world.TransitGateways = path.Unknown[[]path.TransitGateway]("EC2 was not read")
 	c.world.Services = path.Unknown[[]path.Service]("the Kubernetes API was not asked")
 	c.world.Pods = path.Unknown[[]path.ListedPod]("the Kubernetes API was not asked")
 	if s.kube {
-		if err := s.readCluster(ctx, &c); err != nil || !s.node && !s.ec2 {
+		if err := s.readCluster(ctx, &c); err != nil {
 			return c, err
 		}
+	}
+	if len(s.on.names) > 0 {
+		if err := s.readOn(ctx, stderr, &c); err != nil {
+			return c, err
+		}
+	}
+	if !s.node && !s.ec2 {
+		return c, nil
 	}
 	sdk, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return c, fmt.Errorf("load aws configuration: %w", err)
 	}
-	id, enis, err := whoAmI(ctx, imds.New(sdk))
-	if err != nil {
-		c.note("which ENIs this node has is not known: %v", err)
+	s.region = firstOf(s.region, sdk.Region)
+	var id imds.Identity
+	var enis map[string]string
+	if s.node || s.region == "" || len(s.vpcs) == 0 && len(s.on.names) == 0 {
+		if id, enis, err = whoAmI(ctx, imds.New(sdk)); err != nil && s.node {
+			c.note("which ENIs this node has is not known: %v", err)
+		}
 	}
 	if s.node {
 		n, err := s.readNode(ctx, enis, listedNames(c.world.Pods.Value))
@@ -80,8 +96,11 @@ func (s sources) collect(ctx context.Context, now time.Time) (collected, error) 
 	if !s.ec2 {
 		return c, nil
 	}
-	if s.region == "" {
-		s.region = firstOf(id.Region, sdk.Region)
+	s.region = firstOf(s.region, id.Region)
+	if len(s.vpcs) == 0 && len(s.on.names) > 0 && s.region != "" {
+		if err := s.findVPCs(ctx, sdk, c.world.Nodes); err != nil {
+			return c, err
+		}
 	}
 	if len(s.vpcs) == 0 && id.VPCID != "" {
 		s.vpcs = []string{id.VPCID}
@@ -93,6 +112,29 @@ func (s sources) collect(ctx context.Context, now time.Time) (collected, error) 
 		return c, errors.New("which region to read is not known here: say --region NAME")
 	}
 	return s.readEC2(ctx, sdk, id.InstanceID, c)
+}
+
+// findVPCs asks which VPCs the nodes' ENIs are in.
+func (s *sources) findVPCs(ctx context.Context, sdk aws.Config, nodes []path.Node) error {
+	var enis []string
+	for i := range nodes {
+		for j := range nodes[i].Host.Devices.Value {
+			if id := nodes[i].Host.Devices.Value[j].ENI; id != "" {
+				enis = append(enis, id)
+			}
+		}
+	}
+	regional := sdk.Copy()
+	regional.Region = s.region
+	vpcs, err := ec2.New(regional).VPCsOf(ctx, enis)
+	if err != nil {
+		return err
+	}
+	if len(vpcs) == 0 {
+		return fmt.Errorf("none of the nodes' %d ENIs is in %s, or they are another account's: say --region NAME, or use its credentials", len(enis), s.region)
+	}
+	s.vpcs = vpcs
+	return nil
 }
 
 func firstOf(texts ...string) string {
@@ -131,7 +173,8 @@ func (s sources) readNode(ctx context.Context, enis map[string]string, names []h
 		}
 		s.name = name
 	}
-	n, err := hostnet.Collect(ctx, hostnet.Request{Name: s.name, Cluster: s.cluster, ENIs: enis, Pods: append(names, podNames(ctx, s.socket)...)})
+	n, err := hostnet.Collect(ctx, hostnet.Request{Name: s.name, Cluster: s.cluster, ENIs: enis, Root: s.root,
+		Pods: append(names, podNames(ctx, filepath.Join(s.root, s.socket))...)})
 	if err != nil {
 		return n, err
 	}
@@ -253,8 +296,15 @@ func uniqueLabels(w *path.World) {
 // others says whose kernels nobody has read.
 func (c *collected) others(instances map[string]string, self string) {
 	var ids []string
+	read := map[string]bool{}
+	for i := range c.world.Nodes {
+		read[self] = true
+		for _, d := range c.world.Nodes[i].Host.Devices.Value {
+			read[instances[d.ENI]] = true
+		}
+	}
 	for _, id := range instances {
-		if id != self || len(c.world.Nodes) == 0 {
+		if !read[id] {
 			ids = append(ids, id)
 		}
 	}
@@ -267,5 +317,5 @@ func (c *collected) others(instances map[string]string, self string) {
 	if len(ids) > most {
 		text += ", ..."
 	}
-	c.note("not read: the kernels of %d instances (%s); run fairway bundle --node on those that matter, and give all files to fairway path by -b", len(ids), text)
+	c.note("not read: the kernels of %d instances (%s); read those that matter by --on NODE, or run fairway bundle --node there and give all files to fairway path by -b", len(ids), text)
 }

@@ -79,7 +79,7 @@ a Service in its name. Of a Service each backend is asked for, and those that ar
 alike are one line. An example has a probe of its own. LINE is a line of a VPC
 flow log, or of a kernel that calls a source martian.
 
-Without a world, that of this node is read, what EC2 says of its VPC and of those
+Without a world, that of this node is read, or of those that --on names, what EC2 says of its VPC and of those
 that are joined with it, and where there is a kubeconfig, the names of Services and
 pods. What could not be read is said on stderr. Several worlds are joined.
 
@@ -92,6 +92,7 @@ not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
   fairway path --example seed003 --what-if 'node-a1: sysctl net.ipv4.conf.eth1.rp_filter=2'
   fairway path default/sleep 10.11.4.91:80
   fairway path default/sleep svc/default/web:http
+  fairway path default/sleep default/web:80 --on ends
   fairway path default/sleep 10.11.4.91:80 --live
   fairway path 'IPv4: martian source 10.11.4.91 from 10.12.7.33, on dev eth1'
   fairway path -b a.tgz -b b.tgz b:default/sleep a:default/httpbin:80 -o json
@@ -118,6 +119,8 @@ not as predicted, 3 wrong usage, no world, or nothing that can be watched.`,
 	f.BoolVar(&o.live, "live", false, "send the packet for real, and say what this node's kernel saw of it; needs root")
 	f.IntVar(&o.width, "width", 0, "columns to fold at; 0: COLUMNS, or not at all")
 	clusterFlags(f, &o.cluster)
+	onFlags(f, &o.cluster.on, ", or \"ends\": the nodes that FROM and TO are on")
+	f.StringVar(&o.cluster.region, "region", "", "where no world is given, the region to read; empty: this instance's, or AWS_REGION")
 	cmd.AddCommand(pathDiffCommand())
 	return cmd
 }
@@ -136,8 +139,11 @@ func (o *pathOptions) load(ctx context.Context, stderr io.Writer) (w *path.World
 		e, w, err := example.Load(o.example)
 		return w, e.From, e.To, " --example " + o.example, err
 	case len(o.files) == 0:
+		if on := o.cluster.on.names; len(on) > 0 {
+			source = " --on " + strings.Join(on, ",")
+		}
 		w, err := liveWorld(ctx, stderr, o.cluster)
-		return w, "", "", "", err
+		return w, "", "", source, err
 	}
 	w, err = readWorlds(o.files)
 	return w, "", "", " -b " + strings.Join(o.files, " -b "), err
@@ -165,6 +171,10 @@ func (o *pathOptions) validate(args []string) error {
 		return fmt.Errorf("--with-mend %d: must be the number of a mend, from 1", o.mend)
 	case o.live && (o.all || o.example != "" || len(o.whatIf) > 0 || o.mend > 0 || o.assert != ""):
 		return errors.New("--live sends one packet in the world that there is: no --example, --all, --what-if, --with-mend or --assert")
+	case (len(o.cluster.on.names) > 0 || o.cluster.region != "") && (o.example != "" || len(o.files) > 0):
+		return errors.New("--on and --region are for reading a cluster as it is now, and not with --example or -b")
+	case o.live && len(o.cluster.on.names) > 0:
+		return errors.New("--live sends from this node, and --on reads others: fairway bundle --on NODE -o FILE, and -b FILE, join them with it")
 	case (o.cluster.kubeconfig != "" || o.cluster.context != "") && (o.example != "" || len(o.files) > 0):
 		return errors.New("--kubeconfig and --context are for reading this node's cluster; fairway bundle --kube -o FILE, and -b FILE, join it with others")
 	case o.all && (len(args) > 0 || o.assert != "" || o.mend > 0):
@@ -188,6 +198,10 @@ func runPath(ctx context.Context, out, stderr io.Writer, o pathOptions, args []s
 			return pathUsageError(err)
 		}
 		args = []string{from, to}
+	}
+	o.cluster.on.ends = args
+	if err := o.cluster.on.validate(); err != nil {
+		return pathUsageError(err)
 	}
 	w, from, to, source, err := o.load(ctx, stderr)
 	if err != nil {

@@ -44,6 +44,7 @@ const (
 	maxTotal    = 512 << 20 // bytes of all members
 	maxParts    = 4096
 	maxManifest = 4 << 20 // bytes
+	maxArmored  = 2 * maxFile
 )
 
 // Manifest says what a bundle has.

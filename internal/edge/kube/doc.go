@@ -4,6 +4,7 @@
 //	written    the Node's start-up taint, ENINode, NodeConfig's status, events, and
 //	           the annotation of pods
 //	listed     once, for fairway path: Services, EndpointSlices, pods ([List])
+//	run        for fairway bundle, pods that read a node and are deleted ([Errand])
 //
 // What is watched is held as core types, with the few fields that the agent reads:
 // an object is decoded into a type that has no others, and the rest is never kept. So

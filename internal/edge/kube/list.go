@@ -3,18 +3,12 @@ package kube
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-
-	"k8s.io/client-go/rest"
 
 	"github.com/fairway-cni/fairway/internal/core/path"
 )
@@ -35,31 +29,15 @@ const (
 	maxPages  = 400
 )
 
-// errForbidden says that whoever asks may not.
-var errForbidden = errors.New("no right")
-
 // List asks the API server once for Services, their EndpointSlices and pods, of all
 // namespaces. It needs the right to list them and no other; each that is refused is
 // unknown by itself. cluster labels all of them. An error says that there is nobody
 // to ask.
 func List(ctx context.Context, cfg Config, cluster string) (Listing, error) {
-	rc, err := restConfig(cfg)
+	l, err := newCaller(cfg)
 	if err != nil {
 		return Listing{}, err
 	}
-	rc.UserAgent = cfg.UserAgent
-	if cfg.Transport != nil {
-		rc.Transport, rc.TLSClientConfig, rc.BearerTokenFile = cfg.Transport, rest.TLSClientConfig{}, ""
-	}
-	base, _, err := rest.DefaultServerUrlFor(rc)
-	if err != nil {
-		return Listing{}, fmt.Errorf("address of the api server: %w", err)
-	}
-	client, err := rest.HTTPClientFor(rc)
-	if err != nil {
-		return Listing{}, fmt.Errorf("make a client of the api server: %w", err)
-	}
-	l := lister{client, base, rc.UserAgent}
 	var out Listing
 	services, err := pages[service](ctx, l, "/api/v1/services")
 	out.Services = part(servicesOf(services, cluster), err)
@@ -79,15 +57,8 @@ func part[T any](v []T, err error) path.Part[[]T] {
 	return path.Known(v)
 }
 
-// lister asks one API server.
-type lister struct {
-	http  *http.Client
-	base  *url.URL
-	agent string
-}
-
 // pages lists all objects of a path.
-func pages[T any](ctx context.Context, l lister, path string) ([]T, error) {
+func pages[T any](ctx context.Context, c caller, path string) ([]T, error) {
 	var all []T
 	next := ""
 	for range maxPages {
@@ -97,7 +68,7 @@ func pages[T any](ctx context.Context, l lister, path string) ([]T, error) {
 			} `json:"metadata"`
 			Items []T `json:"items"`
 		}
-		if err := l.page(ctx, path, next, &page); err != nil {
+		if err := c.call(ctx, request{path: path, query: url.Values{"limit": {strconv.Itoa(pageItems)}, "continue": {next}}}, &page); err != nil {
 			return nil, fmt.Errorf("list %s: %w", path[strings.LastIndexByte(path, '/')+1:], err)
 		}
 		all = append(all, page.Items...)
@@ -106,41 +77,6 @@ func pages[T any](ctx context.Context, l lister, path string) ([]T, error) {
 		}
 	}
 	return nil, fmt.Errorf("list %s: more than %d", path, maxPages*pageItems)
-}
-
-func (l lister) page(ctx context.Context, path, next string, into any) error {
-	u := l.base.JoinPath(path)
-	u.RawQuery = url.Values{"limit": {strconv.Itoa(pageItems)}, "continue": {next}}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json")
-	if l.agent != "" {
-		req.Header.Set("User-Agent", l.agent)
-	}
-	resp, err := l.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxPage+1))
-	switch {
-	case err != nil:
-		return err
-	case len(b) > maxPage:
-		return fmt.Errorf("a page of more than %d bytes", maxPage)
-	case resp.StatusCode == http.StatusOK:
-		return json.Unmarshal(b, into)
-	}
-	var status struct {
-		Message string `json:"message"`
-	}
-	_ = json.Unmarshal(b, &status) // a proxy's page is none
-	if resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusUnauthorized {
-		return fmt.Errorf("%w: %s", errForbidden, cmp.Or(status.Message, resp.Status))
-	}
-	return errors.New(cmp.Or(status.Message, resp.Status))
 }
 
 // The objects, with no more than is read.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -94,25 +93,6 @@ env:
 - {name: AWS_ENDPOINT_URL_EC2, value: "http://%s"}
 - {name: AWS_REGION, value: %s}
 %s`, tag, world.EC2Addr, region, more)
-}
-
-// importImage builds the image under a tag and hands it to the nodes' containerd.
-func (s *charted) importImage(tag string) {
-	s.t.Helper()
-	dir := s.t.TempDir()
-	build := exec.CommandContext(s.t.Context(), "go", "run", "./deploy/image", "-out", dir, "-arch", runtime.GOARCH, "-name", "fairway.test/fairway:"+tag)
-	build.Dir = repository
-	if out, err := build.CombinedOutput(); err != nil {
-		s.t.Fatalf("%s: %v\n%s", build, err, out)
-	}
-	ctr, err := filepath.Abs(filepath.Join(repository, "bin", "kubernetes", "ctr"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, node := range nodeNames {
-		s.run(nil, "exec", node, "--", ctr, "--address=/run/containerd/containerd.sock", "--namespace=k8s.io",
-			"images", "import", filepath.Join(dir, "fairway-"+runtime.GOARCH+".tar"))
-	}
 }
 
 // manifests are what the chart makes of values.

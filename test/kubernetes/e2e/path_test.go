@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 
 	"github.com/fairway-cni/fairway/lab/kubernetes"
@@ -18,6 +20,7 @@ import (
 var (
 	explainPolicy = regexp.MustCompile("(?s)```json explain\n(.*?)```")
 	explainRole   = regexp.MustCompile("(?s)```yaml\n(apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: fairway-explain}\n.*?)```")
+	nodesRole     = regexp.MustCompile("(?s)```yaml\n(apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: fairway-explain-nodes, .*?)```")
 )
 
 const explainBinding = `
@@ -26,6 +29,15 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: fairway-explain}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: fairway-explain}
+subjects: [{kind: User, name: explainer, apiGroup: rbac.authorization.k8s.io}]
+`
+
+const nodesBinding = `
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: fairway-explain-nodes, namespace: kube-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: fairway-explain-nodes}
 subjects: [{kind: User, name: explainer, apiGroup: rbac.authorization.k8s.io}]
 `
 
@@ -40,6 +52,46 @@ func writeExplainPolicy(dir string) error {
 		return errors.New("docs/path.md has no policy \"explain\"")
 	}
 	return os.WriteFile(filepath.Join(dir, "explain.json"), policy[1], 0o600)
+}
+
+// nodesReadFromAfar: the same from a machine that is no node, by one command with the
+// rights of docs/path.md, and nothing is left of it.
+func nodesReadFromAfar(c *cluster) {
+	page, err := os.ReadFile(filepath.Join(repository, "docs", "path.md"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	role := nodesRole.FindSubmatch(page)
+	if role == nil {
+		c.t.Fatal("docs/path.md has no role fairway-explain-nodes")
+	}
+	c.apply(string(role[1]) + nodesBinding)
+	const tag = "afar"
+	c.importImage(tag)
+	for _, node := range nodeNames { // where nodes have their nft and iptables
+		c.run(nil, "exec", node, "--", "mount", "--bind", kubernetesPrograms, "/usr/local/sbin")
+	}
+	pods := c.readyPods("app=web", 3)
+	ask := func(user string) (string, error) {
+		return c.try(nil, "exec", "outside", "--", "fairway", "path", "default/"+pods[0].Name, "svc/default/web",
+			"--on", "ends", "--image", "fairway.test/fairway:"+tag, "--kubeconfig", c.actAs(user))
+	}
+	answer, err := ask("explainer")
+	want := []string{"DELIVERED  both ways", fmt.Sprintf("SVC    default/web is %s; 3 of 3 backends ready\n", webAddress)}
+	for _, p := range pods {
+		want = append(want, fmt.Sprintf("BEHIND %s default/%s: delivered\n", at(p), p.Name))
+	}
+	for _, text := range want {
+		if !strings.Contains(answer, text) {
+			c.t.Errorf("no %q in %v\n%s", text, err, answer)
+		}
+	}
+	if answer, err := ask("stranger"); err == nil || !strings.Contains(answer+err.Error(), "no right") {
+		c.t.Errorf("without any right: %v\n%s", err, answer)
+	}
+	if left := c.kubectl("-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=fairway-bundle", "-o", "name"); left != "" {
+		c.t.Errorf("left: %s", left)
+	}
 }
 
 // pathExplains: who may see what docs/path.md says, and nothing else, asks for a
@@ -129,4 +181,23 @@ func (c *cluster) path(from, to string, files ...string) string {
 		c.t.Fatal(err)
 	}
 	return out
+}
+
+// importImage builds the image under a tag and hands it to the nodes' containerd.
+func (c *cluster) importImage(tag string) {
+	c.t.Helper()
+	dir := c.t.TempDir()
+	build := exec.CommandContext(c.t.Context(), "go", "run", "./deploy/image", "-out", dir, "-arch", runtime.GOARCH, "-name", "fairway.test/fairway:"+tag)
+	build.Dir = repository
+	if out, err := build.CombinedOutput(); err != nil {
+		c.t.Fatalf("%s: %v\n%s", build, err, out)
+	}
+	ctr, err := filepath.Abs(filepath.Join(repository, "bin", "kubernetes", "ctr"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, node := range nodeNames {
+		c.run(nil, "exec", node, "--", ctr, "--address=/run/containerd/containerd.sock", "--namespace=k8s.io",
+			"images", "import", filepath.Join(dir, "fairway-"+runtime.GOARCH+".tar"))
+	}
 }

@@ -100,7 +100,7 @@ spec:
 func TestCluster(t *testing.T) {
 	t.Parallel() // with TestAway, which mostly waits
 	t.Run("iptables", func(t *testing.T) { testCluster(t, "iptables", slices.Concat(usage, comebacks)) })
-	t.Run("nftables", func(t *testing.T) { testCluster(t, "nftables", usage) })
+	t.Run("nftables", func(t *testing.T) { testCluster(t, "nftables", slices.Concat(usage, fromAfar)) })
 }
 
 // step is a part of a story; the later ones go on from what the earlier ones left.
@@ -109,7 +109,8 @@ type step struct {
 	run  func(*cluster)
 }
 
-// usage is where packets pass kube-proxy, comebacks what has nothing to do with it.
+// usage is where packets pass kube-proxy, comebacks what has nothing to do with it,
+// and fromAfar is once enough.
 var (
 	usage = []step{
 		{"nodes are there", nodesAreThere},
@@ -124,6 +125,7 @@ var (
 		{"a rolling update loses no request", rollingUpdateLosesNothing},
 		{"the role's rights suffice", rightsSuffice},
 	}
+	fromAfar  = []step{{"nodes are read from afar", nodesReadFromAfar}}
 	comebacks = []step{
 		{"exec and logs", execAndLogs},
 		{"rights are checked", rightsAreChecked},
