@@ -31,8 +31,11 @@ func TestReadersPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown, ran, checked := 0, 0, 0
-	for _, block := range regexp.MustCompile("(?ms)^```\n(.*?)^```$").FindAllStringSubmatch(string(page), -1) {
-		text := block[1]
+	for _, block := range regexp.MustCompile("(?ms)^```([^\n]*)\n(.*?)^```$").FindAllStringSubmatch(string(page), -1) {
+		language, text := block[1], block[2]
+		if language != "" {
+			continue
+		}
 		if rest, ok := strings.CutPrefix(text, "$ fairway "); ok {
 			line, want, _ := strings.Cut(rest, "\n")
 			if out, _, _ := run(pageWords(line)...); out != want {
