@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -198,5 +199,32 @@ func TestKubeconfigs(t *testing.T) {
 	}
 	if _, err = List(t.Context(), Config{Kubeconfig: both, Context: "c"}, ""); err == nil || !strings.Contains(err.Error(), `"c"`) {
 		t.Errorf("a context that is not there: %v", err)
+	}
+}
+
+// TestTokenOfAProgram: a kubeconfig that has its token from a program, as that of
+// `aws eks update-kubeconfig` has.
+func TestTokenOfAProgram(t *testing.T) {
+	var said string
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // without TLS nobody is told a token
+		said = r.Header.Get("Authorization")
+		fmt.Fprint(w, `{"items":[]}`)
+	}))
+	defer server.Close()
+	file := kubeconfig(t, "c", server.URL)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const program = `{"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "sh", "interactiveMode": "IfAvailable", "args": ["-c",
+		"echo '{\"kind\": \"ExecCredential\", \"apiVersion\": \"client.authentication.k8s.io/v1beta1\", \"status\": {\"token\": \"k8s-aws-v1.x\"}}'"]}}`
+	text = bytes.Replace(text, []byte(`{"token": "t"}`), []byte(program), 1)
+	text = bytes.Replace(text, []byte(`"server":`), []byte(`"insecure-skip-tls-verify": true, "server":`), 1)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := List(t.Context(), Config{Kubeconfig: file}, "")
+	if err != nil || !l.Pods.Known || said != "Bearer k8s-aws-v1.x" {
+		t.Errorf("%v, %+v, said %q", err, l.Pods, said)
 	}
 }
