@@ -68,8 +68,11 @@ func (s sources) readOn(ctx context.Context, stderr io.Writer, c *collected) err
 	if err != nil {
 		return err
 	}
-	image := firstOf(s.on.image, kube.AgentImage(ctx, server, s.on.namespace))
-	if image == "" {
+	image := kube.Image{Name: s.on.image}
+	if image.Name == "" {
+		image = kube.AgentImage(ctx, server, s.on.namespace)
+	}
+	if image.Name == "" {
 		return fmt.Errorf("no daemonset fairway-agent is to be seen in namespace %s, whose image could be used: say --image, of one that has /fairway", s.on.namespace)
 	}
 	fmt.Fprintf(stderr, "fairway: reading %s by a pod on each, in namespace %s\n", strings.Join(names, ", "), s.on.namespace)

@@ -20,8 +20,14 @@ import (
 type Errand struct {
 	Node      string
 	Namespace string // of the pod
-	Image     string // has the command
+	Image     Image  // has the command
 	Command   []string
+}
+
+// Image is a container image, and what a private registry wants.
+type Image struct {
+	Name        string
+	PullSecrets []string // names of Secrets of the namespace
 }
 
 // NodeRoot is where an errand's container has the node's root directory, to read.
@@ -167,6 +173,10 @@ func (p *errandPod) why(log []byte) string {
 // service account's token.
 func (e Errand) pod() any {
 	type object = map[string]any
+	secrets := []object{}
+	for _, name := range e.Image.PullSecrets {
+		secrets = append(secrets, object{"name": name})
+	}
 	return object{
 		"apiVersion": "v1", "kind": "Pod",
 		"metadata": object{"generateName": "fairway-bundle-", "labels": object{"app.kubernetes.io/name": "fairway-bundle"}},
@@ -174,10 +184,10 @@ func (e Errand) pod() any {
 			"nodeName": e.Node, "hostNetwork": true, "hostPID": true, "restartPolicy": "Never", "dnsPolicy": "Default",
 			"activeDeadlineSeconds": int(errandTime.Seconds()), "terminationGracePeriodSeconds": 1,
 			"automountServiceAccountToken": false, "enableServiceLinks": false,
-			"tolerations": []object{{"operator": "Exists"}},
-			"volumes":     []object{{"name": "node", "hostPath": object{"path": "/", "type": "Directory"}}},
+			"tolerations": []object{{"operator": "Exists"}}, "imagePullSecrets": secrets,
+			"volumes": []object{{"name": "node", "hostPath": object{"path": "/", "type": "Directory"}}},
 			"containers": []object{{
-				"name": "read", "image": e.Image, "imagePullPolicy": "IfNotPresent", "command": e.Command,
+				"name": "read", "image": e.Image.Name, "imagePullPolicy": "IfNotPresent", "command": e.Command,
 				"resources": object{"requests": object{"cpu": "10m", "memory": "64Mi"}, "limits": object{"memory": "1Gi"}},
 				"securityContext": object{
 					"runAsUser": 0, "readOnlyRootFilesystem": true,
@@ -191,17 +201,20 @@ func (e Errand) pod() any {
 	}
 }
 
-// AgentImage is the image of Fairway's own agents in a namespace, or "" where there are none
-// or nobody may see them.
-func AgentImage(ctx context.Context, cfg Config, namespace string) string {
+// AgentImage is the image of Fairway's own agents in a namespace. It has no name where
+// there are none, or nobody may see them.
+func AgentImage(ctx context.Context, cfg Config, namespace string) Image {
 	c, err := newCaller(cfg)
 	if err != nil {
-		return ""
+		return Image{}
 	}
 	var set struct {
 		Spec struct {
 			Template struct {
 				Spec struct {
+					PullSecrets []struct {
+						Name string `json:"name"`
+					} `json:"imagePullSecrets"`
 					Containers []struct {
 						Name  string `json:"name"`
 						Image string `json:"image"`
@@ -211,12 +224,16 @@ func AgentImage(ctx context.Context, cfg Config, namespace string) string {
 		} `json:"spec"`
 	}
 	if c.call(ctx, request{path: "/apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/daemonsets/fairway-agent"}, &set) != nil {
-		return ""
+		return Image{}
 	}
+	var image Image
 	for _, k := range set.Spec.Template.Spec.Containers {
 		if k.Name == "agent" {
-			return k.Image
+			image.Name = k.Image
 		}
 	}
-	return ""
+	for _, s := range set.Spec.Template.Spec.PullSecrets {
+		image.PullSecrets = append(image.PullSecrets, s.Name)
+	}
+	return image
 }

@@ -54,7 +54,7 @@ func (s *podServer) do(t *testing.T, ctx context.Context) (string, error) {
 	t.Helper()
 	server := httptest.NewServer(s)
 	defer server.Close()
-	e := Errand{Node: "node-a", Namespace: "tools", Image: "i:1", Command: []string{"/fairway", "bundle"}}
+	e := Errand{Node: "node-a", Namespace: "tools", Image: Image{"i:1", []string{"s1"}}, Command: []string{"/fairway", "bundle"}}
 	out, err := e.Do(ctx, Config{Kubeconfig: kubeconfig(t, "c", server.URL)})
 	return string(out), err
 }
@@ -121,7 +121,7 @@ func TestErrandsPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"nodeName":"node-a"`, `"image":"i:1"`, `"command":["/fairway","bundle"]`, `"drop":["ALL"]`, `"readOnly":true`,
+	for _, want := range []string{`"nodeName":"node-a"`, `"image":"i:1"`, `"command":["/fairway","bundle"]`, `"drop":["ALL"]`, `"imagePullSecrets":[{"name":"s1"}]`, `"readOnly":true`,
 		`"readOnlyRootFilesystem":true`, `"automountServiceAccountToken":false`, `"activeDeadlineSeconds":120`, `"restartPolicy":"Never"`} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %s in %s", want, b)
@@ -138,14 +138,14 @@ func TestAgentImage(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		fmt.Fprint(w, `{"spec":{"template":{"spec":{"containers":[{"name":"side","image":"s:1"},{"name":"agent","image":"f:2"}]}}}}`)
+		fmt.Fprint(w, `{"spec":{"template":{"spec":{"imagePullSecrets":[{"name":"s2"}],"containers":[{"name":"side","image":"s:1"},{"name":"agent","image":"f:2"}]}}}}`)
 	}))
 	defer server.Close()
 	cfg := Config{Kubeconfig: kubeconfig(t, "c", server.URL)}
-	if got := AgentImage(t.Context(), cfg, "net"); got != "f:2" {
-		t.Errorf("%q", got)
+	if got := AgentImage(t.Context(), cfg, "net"); got.Name != "f:2" || !slices.Equal(got.PullSecrets, []string{"s2"}) {
+		t.Errorf("%+v", got)
 	}
-	if got := AgentImage(t.Context(), cfg, "elsewhere"); got != "" {
-		t.Errorf("%q where there is none", got)
+	if got := AgentImage(t.Context(), cfg, "elsewhere"); got.Name != "" {
+		t.Errorf("%+v where there is none", got)
 	}
 }
