@@ -3,6 +3,7 @@ package scenarios
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,6 +24,17 @@ func (n *node) spool() []string {
 		n.t.Fatal(err)
 	}
 	return files
+}
+
+// spooled waits until the agent has carried out what the plugin left for it.
+func (n *node) spooled(t *testing.T) {
+	t.Helper()
+	eventually(t, "the spool is empty", func() error {
+		if files := n.spool(); len(files) != 0 {
+			return fmt.Errorf("it has %q", files)
+		}
+		return nil
+	})
 }
 
 // TestAgentAway: without an agent a DEL succeeds and is not forgotten, and an
@@ -73,9 +85,7 @@ func TestAgentAway(t *testing.T) {
 	if podAddr(next[0]) != podAddr(pods[0]) {
 		t.Errorf("next has %s, want the address of the deleted pod, %s", podAddr(next[0]), podAddr(pods[0]))
 	}
-	if files := n.spool(); len(files) != 0 {
-		t.Errorf("spool still has %q", files)
-	}
+	n.spooled(t)
 	n.consistent(t)
 	l.allReach(t)
 }
@@ -95,15 +105,14 @@ func (n *node) emptyNetns(name string) string {
 // TestCoolDown: an address rests for the whole cool-down, also when the agent is
 // killed in between. The node has two addresses, so the next pod has to wait.
 func TestCoolDown(t *testing.T) {
-	const coolDown = 3 * time.Second
 	l := startLab(t, oneNode("t3.nano"))
 	n := l.nodes["node-a"]
-	flags := []string{"--cool-down=" + coolDown.String()}
-	n.startAgent(flags...)
+	const long = "--cool-down=1h" // longer than it takes to ask for the address again
+	n.startAgent(long)
 	n.readyAgent()
 	pods := n.addPods("one", "two")
 	n.killAgent()
-	n.startAgent(append(flags, "--add-wait=0s")...)
+	n.startAgent(long, "--add-wait=0s")
 	n.readyAgent()
 
 	n.delPods("one")
@@ -125,7 +134,8 @@ func TestCoolDown(t *testing.T) {
 		t.Fatalf("no record of the release of %s", podAddr(pods[0]))
 	}
 	n.killAgent()
-	n.startAgent(append(flags, "--add-wait=20s")...)
+	coolDown := time.Since(released).Truncate(time.Second) + 4*time.Second // most of which is still to come
+	n.startAgent("--cool-down="+coolDown.String(), "--add-wait="+patience.String())
 	next := n.addPods("next") // waits for the address
 	if rested := time.Since(released); rested < coolDown {
 		t.Errorf("%s was given again after %v, want at least %v", podAddr(next[0]), rested, coolDown)
@@ -167,6 +177,7 @@ func TestDriftAtRestart(t *testing.T) {
 	}
 	n.startAgent()
 	n.readyAgent()
+	n.repaired("the start")
 	after, err := kernelState(ns)
 	if err != nil {
 		t.Fatal(err)

@@ -55,8 +55,9 @@ func TestCycles(t *testing.T) {
 	took := time.Since(began)
 	n.pristine(t)
 	var after footprint
-	// Fewer are no leak: connections to EC2 are kept for a while and then closed.
-	eventually(t, "there are no more descriptors and goroutines than there were", func() error {
+	// Fewer are no leak: connections to EC2 are kept for a while and then closed, and
+	// memory that is free goes back to the kernel bit by bit.
+	eventually(t, "the agent has no more than it had", func() error {
 		after = n.footprint(t)
 		for what, n := range after.files {
 			if n > before.files[what] {
@@ -66,16 +67,16 @@ func TestCycles(t *testing.T) {
 		if after.goroutines > before.goroutines {
 			return fmt.Errorf("%d goroutines, before %d", after.goroutines, before.goroutines)
 		}
+		if after.heap > before.heap+heapSlack {
+			return fmt.Errorf("the heap had %d bytes and has %d", before.heap, after.heap)
+		}
+		if after.rss > before.rss+rssSlack {
+			return fmt.Errorf("%d KiB were resident, and %d are", before.rss, after.rss)
+		}
 		return nil
 	})
 	t.Logf("%d pods in %s: heap %d KiB, then %d; resident %d KiB, then %d; %d goroutines, then %d; %d descriptors",
 		*cycles, took.Round(time.Millisecond), before.heap>>10, after.heap>>10, before.rss, after.rss, before.goroutines, after.goroutines, before.open())
-	if after.heap > before.heap+heapSlack {
-		t.Errorf("the heap had %d bytes and has %d", before.heap, after.heap)
-	}
-	if after.rss > before.rss+rssSlack {
-		t.Errorf("%d KiB were resident, and %d are", before.rss, after.rss)
-	}
 	if d := cmp.Diff(before.records, after.records); d != "" {
 		t.Errorf("directory of records (-before +after):\n%s", d)
 	}

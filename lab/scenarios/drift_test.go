@@ -127,9 +127,9 @@ func TestRestartCostsNoPacket(t *testing.T) {
 	const interval = time.Millisecond
 	first, second := a.podEnd(pa[0]), a.podEnd(l.onSecondENI(pa))
 	pulses := []*pulse{
-		startPulse(t, first, b.podEnd(pb[0]), interval),
-		startPulse(t, b.podEnd(pb[0]), second, interval),
-		startPulse(t, second, l.internet(), interval),
+		startSteadyPulse(t, first, b.podEnd(pb[0]), interval),
+		startSteadyPulse(t, b.podEnd(pb[0]), second, interval),
+		startSteadyPulse(t, second, l.internet(), interval),
 	}
 	for _, p := range pulses {
 		p.goesOn(t)

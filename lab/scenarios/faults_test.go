@@ -2,6 +2,8 @@ package scenarios
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -58,13 +60,18 @@ func TestEC2Refuses(t *testing.T) {
 			l.refuses = true
 			l.Cloud().InjectError(tt.action, &tt.err, -1)
 
-			_, err := n.runtime(t.Context(), "add", "--", "refused")
-			if err == nil {
-				t.Fatal("the pod was made, and no address can have been there")
-			}
-			if word := missingWord(err.Error(), append(tt.says, "no free address", "next try in")); word != "" {
-				t.Errorf("the refusal does not say %q: %v", word, err)
-			}
+			// Whoever has waited while EC2 was being asked is told of that; the next one
+			// is told what EC2 said.
+			eventually(t, "a pod is refused, with the reason", func() error {
+				_, err := n.runtime(t.Context(), "add", "--", "refused")
+				if err == nil {
+					t.Fatal("the pod was made, and no address can have been there")
+				}
+				if word := missingWord(err.Error(), slices.Concat(tt.says, []string{"no free address", "next try in"})); word != "" {
+					return fmt.Errorf("the refusal does not say %q: %w", word, err)
+				}
+				return nil
+			})
 			n.logged(tt.says...)
 			if tt.action == "AttachNetworkInterface" {
 				enis++ // it is kept, and attached once that may be

@@ -26,8 +26,9 @@ import (
 	"github.com/fairway-cni/fairway/lab/world"
 )
 
-// patience is how long a condition may take on a machine that is very busy.
-const patience = 30 * time.Second
+// patience is how long a condition may take on a machine that is slow and very busy.
+// Nothing waits for all of it where all is well.
+const patience = 2 * time.Minute
 
 // eventually polls until ok; what it last said is the failure's reason.
 func eventually(t *testing.T, what string, ok func() error) {

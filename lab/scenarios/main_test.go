@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -131,12 +132,24 @@ func runScripts(t *testing.T, dir string) {
 	}
 	verb := p.Cmds["lab"]
 	p.Cmds["lab"] = func(ts *testscript.TestScript, neg bool, args []string) {
+		if !neg {
+			args = patiently(args)
+		}
 		verb(ts, neg, args)
 		if len(args) > 0 && args[0] == "up" && !neg {
 			ts.Defer(func() { scriptRightsSuffice(t, ts) })
 		}
 	}
 	testscript.Run(t, p)
+}
+
+// patiently has a conversation that is to succeed wait for longer than a person would:
+// on a machine that is busy an answer takes its time.
+func patiently(args []string) []string {
+	if len(args) == 0 || args[0] != "probe" || slices.Contains(args, "--timeout") {
+		return args
+	}
+	return append(slices.Clone(args), "--timeout", patience.String())
 }
 
 // scriptRightsSuffice looks at what the agents of a script called, before its lab

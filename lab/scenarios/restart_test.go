@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairway-cni/fairway/internal/edge/agentapi"
 	"github.com/fairway-cni/fairway/lab/fabric/netns"
 	"github.com/fairway-cni/fairway/lab/probe"
 )
@@ -183,6 +184,9 @@ func (n *node) settled(t *testing.T) {
 	ns := n.netns()
 	last, since := []string(nil), time.Now()
 	eventually(t, "kernel of "+n.name+" is at rest", func() error {
+		if err := n.hasAll(t.Context()); err != nil {
+			return err
+		}
 		now, err := kernelState(ns)
 		if err != nil {
 			return err
@@ -196,6 +200,23 @@ func (n *node) settled(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// hasAll says what the agent still wants, of EC2 and of the kernel.
+func (n *node) hasAll(ctx context.Context) error {
+	s, err := agentapi.NewClient(n.file(agentapi.DefaultSocket)).Status(ctx)
+	if err != nil {
+		return err
+	}
+	p := s.Pool
+	if len(s.InFlight)+len(s.Waiting)+p.Leaving+p.Arriving+p.Disputed > 0 || p.Total < s.Wanted.Addresses {
+		return fmt.Errorf("%d calls are under way, %d ADDs wait, pool %+v, wanted %+v", len(s.InFlight), len(s.Waiting), p, s.Wanted)
+	}
+	plan, err := n.plan(ctx)
+	if err == nil && len(plan.Changes) > 0 {
+		err = fmt.Errorf("the kernel lacks %s", plan.Changes[0].Text)
+	}
+	return err
 }
 
 func joined(lines []string) string {
@@ -253,6 +274,7 @@ func TestAgentKilledAtAnyMoment(t *testing.T) {
 		failed += <-done + <-done
 		cancel()
 		a.readyAgent()
+		a.spooled(t) // a DEL may have found nobody a moment before the agent listened
 		a.consistent(t)
 		if t.Failed() {
 			t.Fatalf("in round %d of seed %v", round, seed)

@@ -205,12 +205,7 @@ func (u *upgrade) talk(first, second, last runtime.Pod) {
 	for _, pair := range [][2]end{
 		{n.podEnd(first), u.peer}, {u.peer, n.podEnd(last)}, {n.podEnd(last), n.podEnd(second)}, {n.hostEnd(), n.podEnd(last)},
 	} {
-		// The last pod's ENI is a moment old, and the lab's may lose what comes before the
-		// kernel has started its queue: see the known limits of docs/design/fabric.md.
-		first := startPulse(u.t, pair[0], pair[1], 10*time.Millisecond)
-		first.goesOn(u.t)
-		first.stop()
-		u.pulses = append(u.pulses, startPulse(u.t, pair[0], pair[1], 10*time.Millisecond))
+		u.pulses = append(u.pulses, startSteadyPulse(u.t, pair[0], pair[1], 10*time.Millisecond))
 		u.streams = append(u.streams, streamTo(u.t, pair[0], pair[1]))
 	}
 	u.goOn("the old release")
@@ -263,12 +258,7 @@ func (u *upgrade) back(before, after release) {
 	}
 	u.goOn("no agent, records of the old release")
 	n.startRelease(before)
-	eventually(u.t, "the old agent carries out what the new plugin left", func() error {
-		if files := n.spool(); len(files) != 0 {
-			return fmt.Errorf("the spool has %q", files)
-		}
-		return nil
-	})
+	n.spooled(u.t)
 	for _, r := range n.records() {
 		if r.Held() && slices.Contains([]string{"a3", "a4", "a5"}, r.PodName) {
 			u.t.Errorf("%s is held by %s, which is gone", r.Addr, r.PodName)
