@@ -74,12 +74,9 @@ func TestFaultLosesTheSamePacketsTwice(t *testing.T) {
 		mustFault(t, f, Faults{})
 		before := packets(t, f, e.ID)[FaultLoss]
 		mustFault(t, f, faultOf(e, fault))
-		var lost uint64
 		return sendNumbered(out, in, n, func(got []uint16) bool {
-			waitFor(t, "the relay to see all packets", func() bool {
-				lost = packets(t, f, e.ID)[FaultLoss] - before
-				return f.wires.stats(e.ID).Frames%n == 0
-			})
+			waitFor(t, "the relay to see all packets", func() bool { return f.wires.stats(e.ID).Frames%n == 0 })
+			lost := packets(t, f, e.ID)[FaultLoss] - before
 			return uint64(len(got))+lost == n
 		})
 	}
@@ -253,14 +250,16 @@ func TestFaultPassesBulk(t *testing.T) {
 		}()
 		return nil
 	})
+	const patience = 5 * time.Minute // of a slow machine: two processes copy all of it
 	h := sha256.New()
+	var info *unix.TCPInfo
 	err := netns.Do(a.ns, func() error {
 		c, err := net.Dial("tcp4", "10.0.2.10:80")
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(30 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		block := make([]byte, 1<<20)
 		for i := range size / len(block) {
 			for k := range block {
@@ -271,7 +270,19 @@ func TestFaultPassesBulk(t *testing.T) {
 				return err
 			}
 		}
-		return nil
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			return err
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // the other has all
+			return fmt.Errorf("read: %v, want the end", err)
+		}
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		var fault error
+		err = raw.Control(func(fd uintptr) { info, fault = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+		return errors.Join(err, fault)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -281,12 +292,13 @@ func TestFaultPassesBulk(t *testing.T) {
 		if got != [32]byte(h.Sum(nil)) {
 			t.Error("the data changed on the way")
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the data did not arrive")
 	}
-	stats := f.wires.stats(eniA().ID)
-	if frames := stats.Frames; frames > size/9001 {
-		t.Errorf("%d frames for %d bytes and their acknowledgements: segments were cut before the relay", frames, size)
+	// However slow it goes, a frame that is left to offload has two segments at least.
+	out, in := uint64(info.Segs_out), uint64(info.Segs_in)
+	if frames := f.wires.stats(eniA().ID).Frames; frames > out*3/4+in {
+		t.Errorf("%d frames for %d segments and %d acknowledgements: they were cut before the relay", frames, out, in)
 	}
 }
 

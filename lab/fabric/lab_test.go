@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 5 * time.Second
+const patience = time.Minute
 
 var (
 	imds    = netip.MustParseAddr("169.254.169.254")
@@ -261,7 +261,8 @@ func (g *testGuest) wire(device string, protocol uint16) *wire {
 		tv := unix.NsecToTimeval(int64(patience))
 		return errors.Join(
 			unix.Bind(w.fd, &unix.SockaddrLinklayer{Protocol: proto, Ifindex: link.Attrs().Index}),
-			unix.SetsockoptTimeval(w.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv))
+			unix.SetsockoptTimeval(w.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
+			unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)) // tests send first and read then
 	})
 	return w
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -177,19 +176,13 @@ func TestParallelExec(t *testing.T) {
 	}
 	wg.Wait()
 	// Init closes a connection after it has answered on it.
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	eventually(t, "init holds no more than 12 descriptors after all ended", func() bool {
 		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.PID()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(entries) <= 12 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("init holds %d descriptors after all ended", len(entries))
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+		return len(entries) <= 12
+	})
 }
 
 func TestCapabilities(t *testing.T) {

@@ -114,10 +114,11 @@ func sh(script string) Cmd { return Cmd{Argv: []string{"sh", "-c", script}} }
 // eventually polls, for as long as only a stuck machine needs.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	const patience = 2 * time.Minute
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 20 s", what)
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 		<-time.After(2 * time.Millisecond)
 	}

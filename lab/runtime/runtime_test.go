@@ -613,13 +613,14 @@ func errOf(_ Pod, err error) error { return err }
 
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	const patience = 2 * time.Minute
+	deadline := time.After(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		select {
 		case <-deadline:
-			t.Fatalf("waited 10 s for %s", what)
+			t.Fatalf("waited %s for %s", patience, what)
 		case <-tick.C:
 		}
 	}

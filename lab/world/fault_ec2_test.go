@@ -226,7 +226,7 @@ func dialFrom(pid int, to netip.AddrPort) error {
 	}
 	defer ns.Close()
 	return netns.Do(ns, func() error {
-		c, err := net.DialTimeout("tcp4", to.String(), bootPatience)
+		c, err := net.DialTimeout("tcp4", to.String(), patience)
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,8 @@ func ready(t *testing.T, yaml string) *Lab {
 	return l
 }
 
-const patience = 30 * time.Second
+// patience bounds every wait for something that must happen, on a slow and busy machine.
+const patience = 2 * time.Minute
 
 func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()

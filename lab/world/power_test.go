@@ -24,9 +24,6 @@ import (
 	"github.com/fairway-cni/fairway/lab/guest"
 )
 
-// bootPatience bounds every wait for something that must happen.
-const bootPatience = 10 * time.Second
-
 // podVariable makes this program what a node's daemons are to a host: it holds a
 // network namespace, mounted under /run, until it is killed.
 const podVariable = "FAIRWAY_TEST_POD"
@@ -102,8 +99,8 @@ func startLab(ctx context.Context, name, dir string) (*Lab, error) {
 	select {
 	case <-l.Ready():
 		return l, nil
-	case <-time.After(bootPatience):
-		return nil, errors.Join(fmt.Errorf("not ready within %s: %w", bootPatience, l.Failure()), l.Close())
+	case <-time.After(patience):
+		return nil, errors.Join(fmt.Errorf("not ready within %s: %w", patience, l.Failure()), l.Close())
 	}
 }
 
@@ -136,9 +133,9 @@ func mustStart(t *testing.T) *Lab {
 
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(bootPatience); !done(); {
+	for end := time.Now().Add(patience); !done(); {
 		if time.Now().After(end) {
-			t.Fatalf("waited %s for: %s", bootPatience, what)
+			t.Fatalf("waited %s for: %s", patience, what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -180,7 +177,7 @@ func reaches(l *Lab, from, to ec2sim.Instance) error {
 	}
 	defer ln.Close()
 	return netns.Do(l.machine(from.ID).NetNS(), func() error {
-		c, err := net.DialTimeout("tcp4", address, bootPatience)
+		c, err := net.DialTimeout("tcp4", address, patience)
 		if err != nil {
 			return err
 		}
@@ -231,18 +228,18 @@ func TestKillAndReboot(t *testing.T) {
 		t.Errorf("status of the killed instance: %+v, %v", in, err)
 	}
 	// Packets for it go nowhere, and are told from those for nobody.
-	if err := netns.Do(l.machine(b.ID).NetNS(), func() error {
-		c, err := net.Dial("udp4", net.JoinHostPort(a.PrivateIP.String(), "9"))
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_, err = c.Write([]byte("hello"))
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
 	waitFor(t, "a drop as NOT_ATTACHED", func() bool {
+		if err := netns.Do(l.machine(b.ID).NetNS(), func() error {
+			c, err := net.Dial("udp4", net.JoinHostPort(a.PrivateIP.String(), "9"))
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_, err = c.Write([]byte("hello"))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 		all, err := l.Fabric().Counters()
 		if err != nil {
 			t.Fatal(err)
