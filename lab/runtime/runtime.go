@@ -30,6 +30,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -211,23 +212,36 @@ func (r *Runtime) undo(ctx context.Context, list *libcni.NetworkConfigList, pod 
 }
 
 // AddMany adds pods, at most parallel of them at a time. It gives those that
-// were made, in the order of names, and the errors of the others.
+// were made, in the order of names, and the errors of the others. They are begun in
+// that order, and after one that found no network none is: who waits for the network
+// has the first pod made first.
 func (r *Runtime) AddMany(ctx context.Context, names []string, parallel int) ([]Pod, error) {
-	made, errs := make([]Pod, len(names)), make([]error, len(names))
+	made, errs := make([]*Pod, len(names)), make([]error, len(names))
 	slots := make(chan struct{}, max(parallel, 1))
 	var wg sync.WaitGroup
+	var lost atomic.Bool
 	for i, name := range names {
 		slots <- struct{}{}
+		if lost.Load() {
+			break
+		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			made[i], errs[i] = r.Add(ctx, name)
+			pod, err := r.Add(ctx, name)
+			if err == nil {
+				made[i] = &pod
+			}
+			if errors.Is(err, ErrNoNetwork) {
+				lost.Store(true)
+			}
+			errs[i] = err
 		})
 	}
 	wg.Wait()
 	var pods []Pod
-	for i, err := range errs {
-		if err == nil {
-			pods = append(pods, made[i])
+	for _, p := range made {
+		if p != nil {
+			pods = append(pods, *p)
 		}
 	}
 	return pods, errors.Join(errs...)

@@ -429,6 +429,12 @@ func TestNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("empty directory", "is empty")
+	// Of several the first alone is tried: the next one might find a network, and be
+	// made before it.
+	pods, err := n.AddMany(t.Context(), []string{"a", "b", "c"}, 1)
+	if len(pods) > 0 || !errors.Is(err, ErrNoNetwork) || !strings.Contains(err.Error(), "add pod a") || strings.Count(err.Error(), "add pod") != 1 {
+		t.Errorf("three pods without a network: %v, %v; want the failure of the first alone", pods, err)
+	}
 	n.write("conf/10-a.conf", "{}")
 	refused("single plugin", "has no .conflist, only 10-a.conf")
 	n.write("conf/10-b.conflist", "{")
