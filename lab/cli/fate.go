@@ -18,11 +18,15 @@ import (
 	"github.com/fairway-cni/fairway/lab/probe"
 )
 
-// How long a sender listens on once it is known what became of its frames.
+// lookTime is between two looks at the counters, at least. All that a sender waits for it
+// counts in looks: on a machine that is busy they are further apart, and so is what it
+// waits for.
+const lookTime = 5 * time.Millisecond
+
+// How many looks a sender listens on once it is known what became of its frames.
 const (
-	answerTime = 250 * time.Millisecond // where an answer is likely
-	settleTime = 50 * time.Millisecond  // for what comes after an arrival: a kernel's refusal
-	lookTime   = 5 * time.Millisecond   // between two looks at the counters
+	answerLooks = 50 // where an answer is likely
+	settleLooks = 10 // for what comes after an arrival: a kernel's refusal
 )
 
 // watcher looks for crafted frames, at all places at once.
@@ -259,8 +263,7 @@ type arrival struct {
 
 // gather collects until all is known, or for as long as it may take.
 func (f *findings) gather(ctx context.Context, seen <-chan sighting) error {
-	end := time.Now().Add(f.wait)
-	var settled time.Time
+	left, settled := int(f.wait/lookTime), false
 	tick := time.NewTicker(lookTime)
 	defer tick.Stop()
 	for {
@@ -275,12 +278,11 @@ func (f *findings) gather(ctx context.Context, seen <-chan sighting) error {
 		if err := f.count(ctx); err != nil {
 			return err
 		}
-		now := time.Now()
-		if settled.IsZero() && f.unknown() <= 0 {
-			settled = now.Add(f.settle())
+		left--
+		if !settled && f.unknown() <= 0 {
+			settled, left = true, min(left, f.settle())
 		}
-		over := f.answered && len(f.frames) == 1 || !settled.IsZero() && !now.Before(settled)
-		if (over || !now.Before(end)) && len(seen) == 0 {
+		if (left <= 0 || f.answered && len(f.frames) == 1) && len(seen) == 0 {
 			return nil
 		}
 	}
@@ -408,15 +410,15 @@ func (f *findings) isEnd(a arrival) bool {
 	return false
 }
 
-// settle is how long more can come after what is known.
-func (f *findings) settle() time.Duration {
+// settle is for how many looks more can come after what is known.
+func (f *findings) settle() int {
 	said := f.frames[0].said
 	if said.ARP != nil {
 		return 0
 	}
 	for _, l := range f.losses {
 		if l.Reason == fabric.TooBig.String() || l.Kernel {
-			return answerTime
+			return answerLooks
 		}
 	}
 	if len(f.arrived) == 0 {
@@ -424,10 +426,10 @@ func (f *findings) settle() time.Duration {
 	}
 	for _, a := range f.arrived {
 		if !f.isEnd(a) || said.Protocol == packet.TCP || isEcho(said) {
-			return answerTime
+			return answerLooks
 		}
 	}
-	return settleTime
+	return settleLooks
 }
 
 // fates lists what happened, in the order of a packet's life.
