@@ -156,7 +156,7 @@ func fetch(pid int) (scrape, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 			err = netns.Do(ns, func() error {
 				var d net.Dialer

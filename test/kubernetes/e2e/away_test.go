@@ -48,7 +48,26 @@ func TestAway(t *testing.T) {
 	s.goner = s.pinned("goner", "node-a")
 	s.readyPods("app=goner", 1)
 	s.published()
-	s.endpoints = s.readEndpoints()
+	s.kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
+	s.eventually("the services lead to all their pods", func() error {
+		names, err := s.pods("k8s-app=kube-dns", "-A")
+		if err != nil {
+			return err
+		}
+		s.endpoints = s.readEndpoints()
+		for service, want := range map[string]int{"web": 3, "web-local": 3, "kube-dns": len(names)} {
+			n := 0
+			for _, e := range s.endpoints {
+				if strings.HasPrefix(e, service+" ") {
+					n++
+				}
+			}
+			if n != want {
+				return fmt.Errorf("%s leads to %d, want %d: %q", service, n, want, s.endpoints)
+			}
+		}
+		return nil
+	})
 	s.startTalk()
 	for _, step := range []struct {
 		name string

@@ -200,19 +200,22 @@ func nodesAreKnown(s *charted) {
 func (s *charted) nothingRefused(node string) {
 	s.t.Helper()
 	in := s.instance(node)
-	text, err := s.ask(in.PID, netip.MustParseAddrPort("127.0.0.1:61678"), "/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, want := range []string{
-		`verb="watch",what="pods"`, `verb="watch",what="nodes"`, `verb="watch",what="nodeconfigs"`, `verb="watch",what="eniconfigs"`,
-		`verb="patch",what="nodes"`, `verb="patch",what="eninodes"`,
-	} {
-		verb, what, _ := strings.Cut(want, ",")
-		if !strings.Contains(text, `result="ok",`+verb+","+what+"}") {
-			s.t.Errorf("%s: no request %s was granted in\n%s", node, want, text)
+	s.eventually("requests of every kind are granted to "+node, func() error {
+		text, err := s.ask(in.PID, netip.MustParseAddrPort("127.0.0.1:61678"), "/metrics")
+		if err != nil {
+			return err
 		}
-	}
+		for _, want := range []string{
+			`verb="watch",what="pods"`, `verb="watch",what="nodes"`, `verb="watch",what="nodeconfigs"`, `verb="watch",what="eniconfigs"`,
+			`verb="patch",what="nodes"`, `verb="patch",what="eninodes"`,
+		} {
+			verb, what, _ := strings.Cut(want, ",")
+			if !strings.Contains(text, `result="ok",`+verb+","+what+"}") {
+				return fmt.Errorf("no request %s was granted in\n%s", want, text)
+			}
+		}
+		return nil
+	})
 	if log := s.kubectl("-n", "kube-system", "logs", s.agentOf(node)); strings.Contains(log, "forbidden") {
 		s.t.Errorf("%s: rights are missing:\n%s", node, log)
 	}

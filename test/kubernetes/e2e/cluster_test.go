@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a condition may take on a machine that is very busy.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // cluster is a lab with a Kubernetes in it.
 type cluster struct {
@@ -133,10 +133,11 @@ func (c *cluster) readyPods(label string, count int) []corev1.Pod {
 	return found
 }
 
-// pods are all of a label, also those that are about to go.
-func (c *cluster) pods(label string) ([]corev1.Pod, error) {
+// pods are all of a label, also those that are about to go; flags are further ones of
+// kubectl get.
+func (c *cluster) pods(label string, flags ...string) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	text, err := c.try(nil, "kubectl", "get", "pods", "-l", label, "-o", "json")
+	text, err := c.try(nil, append([]string{"kubectl", "--", "get", "pods", "-l", label, "-o", "json"}, flags...)...)
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &list)
 	}
@@ -215,7 +216,7 @@ func (c *cluster) ask(pid int, to netip.AddrPort, path string) (string, error) {
 }
 
 // askTime bounds a request, on a machine that is very busy.
-const askTime = 10 * time.Second
+const askTime = 30 * time.Second
 
 // askIn makes an HTTP request from a network namespace, on a connection of its own.
 func askIn(ns *os.File, limit time.Duration, to netip.AddrPort, path string) (string, error) {

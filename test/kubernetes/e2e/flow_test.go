@@ -129,7 +129,9 @@ type pulse struct {
 	stop     func()
 }
 
-// startPulse sends numbers from one place to another, 20 a second.
+// startPulse sends numbers from one place to another, 20 a second. They begin when the
+// way has carried one, which is not counted: a device may be a moment old, and the lab's
+// ENI loses what comes before the kernel has started its queue.
 func (c *cluster) startPulse(from, to place) *pulse {
 	c.t.Helper()
 	server := c.openUDP(to.ns, func() (*net.UDPConn, error) {
@@ -151,7 +153,17 @@ func (c *cluster) startPulse(from, to place) *pulse {
 	p.conn = c.openUDP(from.ns, func() (*net.UDPConn, error) {
 		return net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from.addr, 0)), server.LocalAddr().(*net.UDPAddr))
 	})
-	go p.receive()
+	open := make(chan struct{})
+	go p.receive(sync.OnceFunc(func() { close(open) }))
+	c.eventually("the way "+p.what+" is open", func() error {
+		p.conn.Write(binary.BigEndian.AppendUint64(nil, 0))
+		select {
+		case <-open:
+			return nil
+		default:
+			return errors.New("no answer")
+		}
+	})
 	stop, done := make(chan struct{}), make(chan struct{})
 	p.stop = sync.OnceFunc(func() { close(stop); <-done })
 	go func() {
@@ -177,14 +189,19 @@ func (p *pulse) send(stop <-chan struct{}) {
 	}
 }
 
-func (p *pulse) receive() {
+func (p *pulse) receive(opened func()) {
 	buf := make([]byte, 16)
 	for {
 		n, err := p.conn.Read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err == nil && n == 8 {
+		if err != nil || n != 8 {
+			continue
+		}
+		if binary.BigEndian.Uint64(buf) == 0 {
+			opened()
+		} else {
 			p.answered.Add(1)
 		}
 	}

@@ -41,7 +41,7 @@ metadata: {name: single, labels: {app: single}}
 spec:
   nodeName: node-a
   containers:
-  - {name: web, image: %s, args: [netexec, --http-port=%d], readinessProbe: {httpGet: {path: /hostname, port: %[2]d}, periodSeconds: 1}}
+  - {name: web, image: %s, args: [netexec, --http-port=%d], readinessProbe: {httpGet: {path: /hostname, port: %[2]d}, periodSeconds: 1, timeoutSeconds: 5}}
 ---
 apiVersion: v1
 kind: Service
@@ -110,7 +110,7 @@ spec:
       - name: web
         image: %[3]s
         args: [netexec, --http-port=%[4]d, --udp-port=-1]
-        readinessProbe: {httpGet: {path: /hostname, port: %[4]d}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /hostname, port: %[4]d}, periodSeconds: 1, timeoutSeconds: 5}
         %[5]s
 `, name, spec, programs.AgnhostImage, port, more)
 }
