@@ -24,11 +24,14 @@ func TestVersions(t *testing.T) {
 	t.Setenv("SECRET", "the agent's own")
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
 			program := filepath.Join(t.TempDir(), "plugin")
 			if err := os.WriteFile(program, []byte("#!/bin/sh\n"+tc.script+"\n"), 0o700); err != nil {
 				t.Fatal(err)
 			}
+			// Only now: all are written before one is started. A process that is just being
+			// started has every file open that is, and nobody can run what is open to be
+			// written (ETXTBSY).
+			t.Parallel()
 			got, err := Versions(t.Context(), program)
 			if !slices.Equal(got, tc.want) || (err == nil) != (tc.words == "") {
 				t.Fatalf("versions %q, error %v", got, err)

@@ -104,12 +104,7 @@ func TestNoAnswer(t *testing.T) {
 			}
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	if _, err := clientAt("http://"+l.Addr().String()).AssignAddresses(t.Context(), "eni-1", 1); err == nil || UnknownOutcome(err) {
+	if _, err := clientAt("http://"+closedPort(t)).AssignAddresses(t.Context(), "eni-1", 1); err == nil || UnknownOutcome(err) {
 		t.Errorf("closed port: %v, outcome unknown %v", err, UnknownOutcome(err))
 	}
 }

@@ -3,8 +3,8 @@ package ec2
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 )
@@ -163,13 +164,27 @@ func TestClasses(t *testing.T) {
 	}
 }
 
-func TestUnreachable(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// closedPort is an address where nobody listens, and where nobody can while the test runs:
+// a port that is merely free may be another's in a moment, or the client's own.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	_, err = clientAt("http://"+l.Addr().String()).AssignAddresses(t.Context(), "eni-1", 1)
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
+}
+
+func TestUnreachable(t *testing.T) {
+	_, err := clientAt("http://"+closedPort(t)).AssignAddresses(t.Context(), "eni-1", 1)
 	if !errors.Is(err, ErrUnreachable) || !strings.Contains(Advice(err), "endpoint") {
 		t.Errorf("closed port: %v, advice %q", err, Advice(err))
 	}

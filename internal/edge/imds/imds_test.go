@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/internal/core/vpc"
 )
@@ -169,6 +170,25 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
+// closedPort is an address where nobody listens, and where nobody can while the test runs:
+// a port that is merely free may be another's in a moment, or the client's own.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
+}
+
 func TestUnavailable(t *testing.T) {
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
@@ -178,14 +198,7 @@ func TestUnavailable(t *testing.T) {
 		client func(t *testing.T) *Client
 		want   string
 	}{
-		{"closed port", func(t *testing.T) *Client {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			l.Close()
-			return client("http://" + l.Addr().String())
-		}, "hop limit"},
+		{"closed port", func(t *testing.T) *Client { return client("http://" + closedPort(t)) }, "hop limit"},
 		{"no answer", func(t *testing.T) *Client {
 			l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, nobody answers
 			if err != nil {
