@@ -282,4 +282,4 @@ func (s *scene) pod(h *host, name, veth string, addr netip.Addr) error {
 	return hurry(ns)
 }
 
-const buildTime = 60 * time.Second
+const buildTime = 5 * time.Minute // of all that a world needs, on a slow machine

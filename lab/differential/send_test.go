@@ -83,11 +83,12 @@ type flight struct {
 	reset    *fate // of a reset that was dropped before its SYN was heard to be refused
 }
 
-// How long nobody may know anything of a packet before the counters of the
-// kernels are asked: routing an answer can fail without a word.
+// How many looks nobody may know anything of a packet before the counters of the
+// kernels are asked: routing an answer can fail without a word. They are 0.4 s at least,
+// and more on a machine that is busy, which needs more.
 const (
-	silence = 400 * time.Millisecond
-	poll    = 2 * time.Millisecond
+	silence = 200
+	poll    = 2 * time.Millisecond // between two looks
 )
 
 // send sends one packet and says what became of it.
@@ -135,7 +136,7 @@ func (g *stage) kernels() (map[string]probe.Kernel, error) {
 	return all, nil
 }
 
-func (g *stage) try(s shot, patience time.Duration) (outcome, error) {
+func (g *stage) try(s shot, looks int) (outcome, error) {
 	f := &flight{g: g, s: s, nonce: fmt.Sprintf("%016x", g.d.Uint64()), fd: -1, o: outcome{fate{state: unknown}, fate{state: notSent}}}
 	g.forget()
 	var err error
@@ -149,14 +150,14 @@ func (g *stage) try(s shot, patience time.Duration) (outcome, error) {
 	if err != nil {
 		return f.o, fmt.Errorf("send %s: %w", s, err)
 	}
-	for end := time.Now().Add(patience); !f.o.settled(); {
+	for left := looks; !f.o.settled(); left-- {
 		if err := f.look(); err != nil {
 			return f.o, err
 		}
 		if f.o.settled() {
 			break
 		}
-		if time.Now().After(end) {
+		if left <= 0 {
 			if f.errno != nil && f.o.forward.state == unknown {
 				f.o.forward.reason = errnoWord(f.errno) // an ICMP error; a drop may be told yet
 			}
@@ -441,12 +442,13 @@ func (f *flight) askTCP() {
 // greeting is who answers; empty where the connection is made and its data is lost.
 func (f *flight) greeting() string {
 	buf := make([]byte, 64)
-	for end := time.Now().Add(silence); time.Now().Before(end); time.Sleep(poll) {
+	for range silence {
 		if n, err := unix.Read(f.fd, buf); n > 0 {
 			return string(buf[:n])
 		} else if err != nil && !errors.Is(err, unix.EAGAIN) {
 			return ""
 		}
+		time.Sleep(poll)
 	}
 	return ""
 }
