@@ -87,7 +87,7 @@ func TestWatcher(t *testing.T) {
 		}
 		// For a while after devices were made the kernel goes on about them by
 		// itself. One comparison that nothing is heard of says enough.
-		for heard, until := 1, time.Now().Add(10*time.Second); heard != 0; {
+		for heard, until := 1, time.Now().Add(time.Minute); heard != 0; {
 			if _, err := b.node.Compare(); err != nil {
 				return err
 			}

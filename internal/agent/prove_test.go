@@ -54,8 +54,8 @@ func twoWays(t testing.TB) *player {
 		devices: map[vpc.MAC]string{}, pods: map[ipam.Owner]node.Attachment{}, gone: map[ipam.Owner]time.Time{}}}
 	t.Cleanup(p.close)
 	var enis []vpc.ENI
-	for len(enis) < 3 { // whole ones
-		enis = someENIs(rand.New(rand.NewPCG(rand.Uint64(), 1)))
+	for seed := uint64(1); len(enis) < 3; seed++ { // whole ones
+		enis = someENIs(rand.New(rand.NewPCG(seed, 1)))
 		if slices.ContainsFunc(enis, func(e vpc.ENI) bool { return len(e.Secondary) == 0 || e.ID == "eni-1" && len(e.Secondary) < 2 }) || len(enis) > 0 && len(enis[0].Secondary) < 3 {
 			enis = nil
 		}
