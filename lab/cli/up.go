@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -155,13 +155,9 @@ func (o *options) runChild(ctx context.Context, w *world.World, cluster clusterF
 // startDetached starts this program again, in a session of its own, and waits
 // until the lab in it is up. args are further ones of `up`.
 func (o *options) startDetached(ctx context.Context, w *world.World, args ...string) error {
-	dir := world.Dir(w.Name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make lab directory: %w", err)
-	}
-	log, err := os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := world.OpenIn(world.Dir(w.Name), logName, os.O_WRONLY|os.O_APPEND)
 	if err != nil {
-		return fmt.Errorf("open lab log: %w", err)
+		return err
 	}
 	defer log.Close()
 	r, pipe, err := os.Pipe()
@@ -193,6 +189,9 @@ func (o *options) startDetached(ctx context.Context, w *world.World, args ...str
 	}
 	err = child.Wait()
 	lastWords, readErr := os.ReadFile(log.Name())
+	if errors.Is(readErr, fs.ErrNotExist) {
+		readErr = nil // a lab that ends in order takes its log along
+	}
 	sweep := errors.Join(readErr, world.Sweep(w.Name))
 	if ctx.Err() != nil {
 		return errors.Join(ctx.Err(), sweep)

@@ -132,59 +132,51 @@ func (r *Remote) Down(ctx context.Context, name string) error {
 	if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNotRunning, name)
 	}
-	if err := r.stop(ctx); err != nil {
+	lock, err := r.stop(ctx)
+	if lock == nil || err != nil {
 		return err
 	}
+	return sweep(lock, r.dir, name)
+}
+
+// sweep removes what is left of a lab whose lock is held, and gives it back.
+func sweep(lock *os.File, dir, name string) error {
 	cgroup, err := Cgroup(name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = reap(dir, cgroup)
 	}
-	return reap(r.dir, cgroup)
+	return errors.Join(err, lock.Close())
 }
 
 // Sweep removes what a lab of this name left behind, unless it is running: then
 // it does nothing.
 func Sweep(name string) error {
-	dir := Dir(name)
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY, 0)
-	if err == nil {
-		defer f.Close()
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	lock, err := takeLock(Dir(name))
+	if errors.Is(err, ErrRunning) {
 		return nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look at lab lock: %w", err)
-	}
-	cgroup, err := Cgroup(name)
 	if err != nil {
 		return err
 	}
-	return reap(dir, cgroup)
+	return sweep(lock, Dir(name), name)
 }
 
-// stop asks the lab to end until nobody holds its lock: its process is gone. It
-// asks more than once, as a lab that is starting does not listen yet, and one
-// that is dying breaks off.
-func (r *Remote) stop(ctx context.Context) error {
+// stop asks the lab to end until its lock can be had: its process is gone. It
+// gives the lock; nil where nothing of the lab is left. It asks more than once,
+// as a lab that is starting does not listen yet, and one that is dying breaks off.
+func (r *Remote) stop(ctx context.Context) (*os.File, error) {
 	for {
 		_, refused := r.call(ctx, http.MethodPost, "/stop")
-		f, err := os.Open(filepath.Join(r.dir, lockName))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
 		}
-		if err != nil {
-			return fmt.Errorf("open lab lock: %w", err)
-		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		f.Close()
-		if err == nil {
-			return nil
+		lock, err := takeLock(r.dir)
+		if err == nil || !errors.Is(err, ErrRunning) {
+			return lock, err
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("wait for the lab to end: %w", ctx.Err()), refused)
+			return nil, errors.Join(fmt.Errorf("wait for the lab to end: %w", ctx.Err()), refused)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

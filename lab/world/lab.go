@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,8 +12,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/fairway-cni/fairway/lab/ec2sim"
 	"github.com/fairway-cni/fairway/lab/fabric"
@@ -33,9 +30,6 @@ var (
 
 // ErrRunning says that a lab of this name runs already.
 var ErrRunning = errors.New("a lab of this name is running")
-
-// lockName is the file in a lab's directory that its process holds locked.
-const lockName = "lock"
 
 // retryInterval is how soon the lab tries again what failed.
 const retryInterval = time.Second
@@ -97,16 +91,6 @@ const root = "/run/fairway-lab"
 
 // Dir is where a lab of this name keeps its state on the host.
 func Dir(name string) string { return filepath.Join(root, name) }
-
-// reap removes what a lab leaves on the host: cgroup, directory, and the root
-// of all labs' directories where it was the last.
-func reap(dir, cgroup string) error {
-	err := guest.Reap(dir, cgroup)
-	if rmErr := os.Remove(filepath.Dir(dir)); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) && !errors.Is(rmErr, unix.ENOTEMPTY) {
-		err = errors.Join(err, fmt.Errorf("remove directory of labs: %w", rmErr))
-	}
-	return err
-}
 
 // Cgroup is the control group of all instances of a lab.
 func Cgroup(name string) (string, error) {
@@ -170,21 +154,6 @@ func Start(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	l.stop = stop
 	go l.run(run)
 	return l, nil
-}
-
-// takeLock makes the lab's directory and claims it for this process.
-func takeLock(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make lab directory: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lab lock: %w", err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %s is locked; use `fairway-lab down` first", ErrRunning, dir), lock.Close())
-	}
-	return lock, nil
 }
 
 // sweepOut removes what a lab of the same name left when it was killed: the lock
