@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairway-cni/fairway/lab/ec2sim"
@@ -82,8 +83,15 @@ type Lab struct {
 // machine is an instance that has been booted.
 type machine struct {
 	*guest.Guest
-	daemons []Daemon // not started yet
-	booted  bool     // configured, and all daemons started
+	daemons []Daemon    // not started yet
+	booted  bool        // configured, and all daemons started
+	ending  atomic.Bool // its power is being cut, by us
+}
+
+// end stops the guest. From now on that it does not answer is no error.
+func (m *machine) end() error {
+	m.ending.Store(true)
+	return m.Stop()
 }
 
 // root is where all labs keep their state; it goes with the last of them.
@@ -283,7 +291,7 @@ func (l *Lab) tearDown() error {
 	l.mu.Unlock()
 	stopped := make(chan error)
 	for _, m := range machines {
-		go func() { stopped <- m.Stop() }()
+		go func() { stopped <- m.end() }()
 	}
 	for range machines {
 		errs = append(errs, <-stopped)

@@ -95,7 +95,7 @@ func (l *Lab) powerOff(id string) error {
 		return nil
 	}
 	l.fabric.RemoveGuest(id)
-	if err := m.Stop(); err != nil {
+	if err := m.end(); err != nil {
 		return err
 	}
 	l.mu.Lock()

@@ -198,13 +198,18 @@ func (l *Lab) metadataService(instance string) http.Handler {
 }
 
 // reportDevices tells the cloud which attachments have become real and which
-// are gone.
+// are gone. Those of an instance that is shutting down end with it, of which
+// stopGuests tells: the same pass may have done so.
 func (l *Lab) reportDevices(snap ec2sim.Snapshot, r fabric.Result) error {
+	ends := make(map[string]bool)
+	for _, i := range snap.Instances {
+		ends[i.ID] = i.State == ec2sim.StateShuttingDown
+	}
 	var errs []error
 	for _, e := range snap.Interfaces {
 		a, plugged := e.Attachment, r.ENIs[e.ID].Plugged
 		switch {
-		case a == nil:
+		case a == nil || ends[a.InstanceID]:
 		case a.Status == ec2sim.StatusAttaching && plugged:
 			errs = append(errs, l.cloud.DeviceAttached(a.ID))
 		case a.Status == ec2sim.StatusDetaching && !plugged && r.ENIs[e.ID].Err == nil:

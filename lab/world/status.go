@@ -85,10 +85,12 @@ func (l *Lab) Status(ctx context.Context, pid int) (Status, error) {
 		in := InstanceStatus{ID: i.ID, Name: i.Name, Type: i.Type, State: i.State, Zone: i.Zone, Region: regionOf(snap, i), Address: i.PrivateIP, Killed: l.isOff(i.ID)}
 		if m := l.machine(i.ID); m != nil {
 			daemons, err := m.Daemons(ctx)
-			if err != nil {
+			switch {
+			case err == nil:
+				in.PID, in.Socket, in.Daemons = m.PID(), socketPath(l.cfg.Dir, i.ID), daemons
+			case ctx.Err() != nil || !m.ending.Load():
 				return Status{}, fmt.Errorf("list daemons of %s: %w", i.ID, err)
-			}
-			in.PID, in.Socket, in.Daemons = m.PID(), socketPath(l.cfg.Dir, i.ID), daemons
+			} // else it lost its power just now
 		}
 		s.Instances = append(s.Instances, in)
 	}
