@@ -46,7 +46,7 @@ func (g *Guest) Configure(b Boot) error {
 }
 
 func configure(h *netlink.Handle, b Boot) error {
-	links, err := h.LinkList()
+	links, err := devices(h)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -92,6 +92,17 @@ func configure(h *netlink.Handle, b Boot) error {
 	return awaitQueues(h, name)
 }
 
+// devices lists all, and again where the kernel says that they changed meanwhile:
+// the list may lack some then.
+func devices(h *netlink.Handle) (links []netlink.Link, err error) {
+	for range 10 {
+		if links, err = h.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return links, err
+}
+
 // The kernel starts the queue of a device that gets its carrier in a work of its
 // own (net/core/link_watch.c), and drops without a count until then. Setting ens5
 // up gives the carrier to it and to its other end, in this order; so does the work.
@@ -105,7 +116,7 @@ const (
 // asking for one would have the kernel start that one's queue, and not the other's.
 func awaitQueues(h *netlink.Handle, name string) error {
 	for end := time.Now().Add(queueTime); ; time.Sleep(queueLook) {
-		links, err := h.LinkList()
+		links, err := devices(h)
 		if err != nil {
 			return fmt.Errorf("list links: %w", err)
 		}

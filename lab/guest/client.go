@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // defaultPath is the PATH of a command that brings no environment.
@@ -109,7 +110,7 @@ func (c *Client) Exec(ctx context.Context, cmd Cmd) (ExitStatus, error) {
 	switch {
 	case ctx.Err() != nil:
 		return ExitStatus{}, fmt.Errorf("run %q: %w", cmd.Argv, context.Cause(ctx))
-	case errors.Is(err, io.EOF):
+	case brokeOff(err):
 		return ExitStatus{}, fmt.Errorf("run %q: the guest stopped", cmd.Argv)
 	case err != nil:
 		return ExitStatus{}, fmt.Errorf("run %q: %w", cmd.Argv, err)
@@ -226,13 +227,13 @@ func (c *Client) ask(ctx context.Context, req request, files ...*os.File) (reply
 func (c *Client) roundTrip(ctx context.Context, conn *net.UnixConn, req request, files ...*os.File) (reply, error) {
 	var r reply
 	err := writeFrame(conn, req, files...)
-	if err == nil {
+	if err == nil || errors.Is(err, unix.EPIPE) { // it may have answered before it had read all
 		err = readFrame(conn, &r)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return reply{}, fmt.Errorf("ask guest for %s: %w", req.Op, context.Cause(ctx))
-	case errors.Is(err, io.EOF):
+	case brokeOff(err):
 		return reply{}, fmt.Errorf("ask guest for %s: the guest stopped", req.Op)
 	case err != nil:
 		return reply{}, fmt.Errorf("ask guest for %s: %w", req.Op, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -46,8 +45,8 @@ type Guest struct {
 	done     chan struct{} // closed when init has ended and err is set
 	err      error
 
-	stop    sync.Once
-	stopErr error
+	stop    sync.Mutex // held by Stop
+	stopped bool
 }
 
 // Check says whether this machine can run guests: as whom we run and what the
@@ -120,12 +119,13 @@ func Start(ctx context.Context, cfg Config) (_ *Guest, err error) {
 	if err := g.spawn(int(cgroup.Fd())); err != nil {
 		return nil, err
 	}
+	// Before the wait: until then the PID is nobody else's, whatever init does.
+	err = g.openNetNS()
 	go func() {
 		g.err = g.cmd.Wait()
 		close(g.done)
 	}()
 	undo = append(undo, g.kill)
-	g.netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", g.cmd.Process.Pid))
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +199,16 @@ func (g *Guest) listen() (*os.File, error) {
 	return l.File()
 }
 
+// openNetNS opens init's network namespace. It has none any more if it has ended,
+// and is not waited for.
+func (g *Guest) openNetNS() (err error) {
+	g.netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", g.cmd.Process.Pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return g.early(errEnded)
+	}
+	return err
+}
+
 // boot tells init what it is and waits until it is ready.
 func (g *Guest) boot(ctx context.Context) error {
 	inTime := context.AfterFunc(ctx, func() { g.lifeline.Close() })
@@ -211,16 +221,25 @@ func (g *Guest) boot(ctx context.Context) error {
 		return fmt.Errorf("boot: %w", context.Cause(ctx))
 	}
 	if err != nil {
-		log, rerr := os.ReadFile(filepath.Join(g.cfg.Dir, LogName))
-		if rerr != nil {
-			return errors.Join(err, rerr)
-		}
-		if errors.Is(err, io.EOF) {
-			err = errors.New("init ended before it was ready: does main call guest.MaybeInit first?")
-		}
-		return fmt.Errorf("boot: %w; its log: %s", err, tail(log, 2000))
+		return g.early(err)
 	}
 	return ready.err()
+}
+
+// errEnded is what becomes of a guest whose init does not get as far as to answer.
+var errEnded = errors.New("init ended before it was ready: does main call guest.MaybeInit first?")
+
+// early is the error of a boot that failed without a word of init's, with what its
+// log says.
+func (g *Guest) early(err error) error {
+	log, rerr := os.ReadFile(filepath.Join(g.cfg.Dir, LogName))
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	if brokeOff(err) {
+		err = errEnded
+	}
+	return fmt.Errorf("boot: %w; its log: %s", err, tail(log, 2000))
 }
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
@@ -259,23 +278,27 @@ func (g *Guest) kill() error {
 }
 
 func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, fs.ErrClosed) {
 		return nil
 	}
 	return err
 }
 
 // Stop ends the guest at once, as a power cut would, and removes its cgroup and
-// state directory. The network namespace goes when nobody else holds it. A
-// second call waits for the first and returns the same.
+// state directory. The network namespace goes when nobody else holds it. A second
+// call waits for the first; it does again what failed, and else nothing.
 func (g *Guest) Stop() error {
-	g.stop.Do(func() {
-		err := errors.Join(g.kill(), g.netns.Close(), Reap(g.cfg.Dir, g.cfg.Cgroup))
-		if err != nil {
-			g.stopErr = fmt.Errorf("stop guest %s: %w", g.cfg.ID, err)
-		}
-	})
-	return g.stopErr
+	g.stop.Lock()
+	defer g.stop.Unlock()
+	if g.stopped {
+		return nil
+	}
+	err := errors.Join(g.kill(), ignoreClosed(g.netns.Close()), Reap(g.cfg.Dir, g.cfg.Cgroup))
+	if err != nil {
+		return fmt.Errorf("stop guest %s: %w", g.cfg.ID, err)
+	}
+	g.stopped = true
+	return nil
 }
 
 // Reap removes what a killed lab left of an instance: it kills what still runs

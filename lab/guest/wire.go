@@ -147,6 +147,13 @@ func readFrame(r io.Reader, v any) error {
 	return nil
 }
 
+// brokeOff says that the other end of a connection has ended without a word. Which
+// error that is depends on the moment: after it had read all (io.EOF), some
+// (io.ErrUnexpectedEOF, ECONNRESET) or before we wrote (EPIPE).
+func brokeOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+}
+
 // writeFrame sends one frame, and with its first byte the descriptors of files.
 func writeFrame(conn *net.UnixConn, v any, files ...*os.File) error {
 	frame, err := encodeFrame(v)
