@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -117,6 +118,9 @@ func (w *watcher) outlet(dst netip.Addr) (outlet, error) {
 			if n.IP.Equal(hop.AsSlice()) {
 				known = n.HardwareAddr
 			}
+		}
+		if errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil // one that the list lacks is asked for below
 		}
 		return err
 	})

@@ -183,7 +183,12 @@ func (g *ground) internet() (spot, error) {
 func hostsOf(ns *os.File) ([]netip.Addr, error) {
 	var hosts []netip.Addr
 	err := netns.Do(ns, func() error {
-		addrs, err := net.InterfaceAddrs()
+		// They are the loopback's. To ask for all fails when another device goes meanwhile.
+		lo, err := net.InterfaceByName("lo")
+		if err != nil {
+			return err
+		}
+		addrs, err := lo.Addrs()
 		for _, a := range addrs {
 			p, err := netip.ParsePrefix(a.String())
 			if err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
