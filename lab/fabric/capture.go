@@ -128,8 +128,12 @@ func readFrame(socket *os.File, b []byte) (at unix.Timespec, n, length int, err 
 	var oobn int
 	var recvErr error
 	err = raw.Read(func(fd uintptr) bool {
-		length, oobn, _, _, recvErr = unix.Recvmsg(int(fd), b, oob, unix.MSG_TRUNC)
-		return !errors.Is(recvErr, unix.EAGAIN) && !errors.Is(recvErr, unix.EINTR)
+		for {
+			length, oobn, _, _, recvErr = unix.Recvmsg(int(fd), b, oob, unix.MSG_TRUNC)
+			if !errors.Is(recvErr, unix.EINTR) { // else what is there may be all, and wakes nobody
+				return !errors.Is(recvErr, unix.EAGAIN)
+			}
+		}
 	})
 	if err = errors.Join(err, recvErr); err != nil {
 		return at, 0, 0, err
@@ -172,8 +176,8 @@ func (f *Fabric) packetSocket(eniID string, side Side) (*os.File, error) {
 		_, rest, _ := strings.Cut(link.Attrs().Alias, " ")
 		id, _, _ := strings.Cut(rest, "/")
 		g, ok := f.guests[id]
-		if !ok {
-			return nil, fmt.Errorf("find guest %s: %w", id, ErrUnknownGuest)
+		if !ok || !strings.HasSuffix(link.Attrs().Alias, g.netnsName()) {
+			return nil, ErrNotPlugged // but into a guest that is gone, or was before a reboot
 		}
 		ns, index = g.netns, link.Attrs().ParentIndex
 	}
@@ -183,6 +187,9 @@ func (f *Fabric) packetSocket(eniID string, side Side) (*os.File, error) {
 		socket, err = openPacketSocket(index)
 		return err
 	})
+	if errors.Is(err, unix.ENODEV) { // it has gone since
+		return nil, ErrNotPlugged
+	}
 	return socket, err
 }
 

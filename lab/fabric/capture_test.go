@@ -149,9 +149,14 @@ func TestCaptureErrors(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("no error after the ENI was detached")
 	}
+	// A reboot, and then the end of the instance, each before the next Sync.
+	newGuest(t, l.f, "i-b")
+	if err := l.f.Capture(ctx, eniB().ID, GuestEnd, io.Discard, one); !errors.Is(err, ErrNotPlugged) {
+		t.Errorf("guest is another one: %v, want %v", err, ErrNotPlugged)
+	}
 	l.f.RemoveGuest("i-b")
-	if err := l.f.Capture(ctx, eniB().ID, GuestEnd, io.Discard, one); !errors.Is(err, ErrUnknownGuest) {
-		t.Errorf("guest is gone: %v", err)
+	if err := l.f.Capture(ctx, eniB().ID, GuestEnd, io.Discard, one); !errors.Is(err, ErrNotPlugged) {
+		t.Errorf("guest is gone: %v, want %v", err, ErrNotPlugged)
 	}
 	if err := l.f.Close(); err != nil {
 		t.Fatal(err)

@@ -82,6 +82,9 @@ type guest struct {
 	inode uint64
 }
 
+// netnsName tells one boot of an instance from another.
+func (g guest) netnsName() string { return fmt.Sprintf("net:[%d]", g.inode) }
+
 // New loads the BPF programs. It needs root; [Probe] says what else.
 func New(cfg Config) (*Fabric, error) {
 	for _, a := range cfg.Services {
@@ -120,8 +123,14 @@ func (f *Fabric) AddGuest(id string, netns *os.File) error {
 	if err := checkID(id); err != nil {
 		return fmt.Errorf("add guest: %w", err)
 	}
-	fd, err := unix.FcntlInt(netns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	raw, err := netns.SyscallConn()
 	if err != nil {
+		return fmt.Errorf("add guest %s: %w", id, err)
+	}
+	var fd int
+	var dupErr error
+	err = raw.Control(func(theirs uintptr) { fd, dupErr = unix.FcntlInt(theirs, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(err, dupErr); err != nil {
 		return fmt.Errorf("add guest %s: %w", id, err)
 	}
 	own := os.NewFile(uintptr(fd), "netns of "+id)

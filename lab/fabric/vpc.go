@@ -78,7 +78,7 @@ type end struct {
 // alias tells a person whose end it is, and Sync whether it is still the one
 // that is wanted.
 func (d end) alias() string {
-	return fmt.Sprintf("%s %s/%s %s net:[%d]", d.eni.ID, d.eni.Guest, d.eni.Device, d.eni.MAC, d.guest.inode)
+	return fmt.Sprintf("%s %s/%s %s %s", d.eni.ID, d.eni.Guest, d.eni.Device, d.eni.MAC, d.guest.netnsName())
 }
 
 func newVPCNet(progs *bpfPrograms) (*vpcNet, error) {

@@ -51,14 +51,30 @@ func New() (*os.File, error) {
 }
 
 // Do runs fn inside the namespace and returns its error. fn runs on another
-// goroutine than the caller's, one that must not call testing.T.FailNow.
+// goroutine than the caller's, one that must not call testing.T.FailNow. The
+// error is [os.ErrClosed] where somebody has closed the file, which may be at any
+// moment before fn runs.
 func Do(ns *os.File, fn func() error) error {
 	return onThread(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := enter(ns); err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
 		}
 		return fn()
 	})
+}
+
+// enter keeps the file open for as long as it takes: a number that was closed may be
+// another namespace's by now.
+func enter(ns *os.File) error {
+	raw, err := ns.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var entered error
+	if raw.Control(func(fd uintptr) { entered = unix.Setns(int(fd), unix.CLONE_NEWNET) }) != nil {
+		return os.ErrClosed // the one thing that keeps it from calling back
+	}
+	return entered
 }
 
 // onThread runs fn on a locked thread, which afterwards goes back to the

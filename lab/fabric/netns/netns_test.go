@@ -99,3 +99,20 @@ func TestDoErrors(t *testing.T) {
 		t.Errorf("entering %s: got %v, want EINVAL", os.DevNull, err)
 	}
 }
+
+// TestDoClosed: a namespace that was closed is entered by nobody, though its number
+// is another file's by now.
+func TestDoClosed(t *testing.T) {
+	requireRoot(t)
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ns.Close(); err != nil {
+		t.Fatal(err)
+	}
+	newNS(t) // takes the number
+	if err := netns.Do(ns, func() error { return errors.New("entered") }); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("namespace is closed: %v, want %v", err, os.ErrClosed)
+	}
+}
