@@ -30,23 +30,36 @@ func (r *Runtime) network() (*libcni.NetworkConfigList, error) {
 			others = append(others, f.Name())
 			continue
 		}
-		path := filepath.Join(dir, f.Name())
-		if info, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("read network configuration: %w", err)
-		} else if info.Size() > maxConf {
-			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are read", ErrNoNetwork, path, info.Size(), maxConf)
+		list, err := readList(filepath.Join(dir, f.Name()))
+		if list != nil || err != nil {
+			return list, err
 		}
-		list, err := libcni.NetworkConfFromFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrNoNetwork, path, err)
-		}
-		return list, nil
 	}
 	if len(others) > 0 {
 		return nil, fmt.Errorf("%w: %s has no .conflist, only %s: single-plugin files are not read, wrap them in a list",
 			ErrNoNetwork, dir, strings.Join(others, ", "))
 	}
 	return nil, fmt.Errorf("%w: %s is empty: the CNI's daemon writes it when it is ready, look at its log or wait for it", ErrNoNetwork, dir)
+}
+
+// readList reads one configuration. Neither is given where its file has gone since it
+// was listed: who writes it takes it away, too, while the network is not ready.
+func readList(path string) (*libcni.NetworkConfigList, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxConf {
+		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are read", ErrNoNetwork, path, info.Size(), maxConf)
+	}
+	var list *libcni.NetworkConfigList
+	if err == nil {
+		list, err = libcni.NetworkConfFromFile(path)
+	}
+	if err == nil {
+		return list, nil
+	}
+	if _, there := os.Lstat(path); errors.Is(there, os.ErrNotExist) { // not a link that leads nowhere
+		return nil, nil
+	}
+	return nil, fmt.Errorf("%w: %s: %w", ErrNoNetwork, path, err)
 }
 
 // addedWith gives the configuration and arguments that a pod was added with,

@@ -631,3 +631,18 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 		}
 	}
 }
+
+// TestNetworkThatGoes: a configuration is taken away after it was listed.
+func TestNetworkThatGoes(t *testing.T) {
+	dir := t.TempDir()
+	if list, err := readList(filepath.Join(dir, "10-gone.conflist")); list != nil || err != nil {
+		t.Errorf("one that has gone: %v, %v", list, err)
+	}
+	nowhere := filepath.Join(dir, "10-nowhere.conflist")
+	if err := os.Symlink("no-such-file", nowhere); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readList(nowhere); !errors.Is(err, ErrNoNetwork) || !strings.Contains(err.Error(), nowhere) {
+		t.Errorf("a link that leads nowhere: %v", err)
+	}
+}
