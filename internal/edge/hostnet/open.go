@@ -3,9 +3,10 @@ package hostnet
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotHere says that no namespace of this node has an address.
@@ -58,27 +59,21 @@ func OpenPod(addr netip.Addr) (*Open, error) {
 	return found, nil
 }
 
-// look lists the devices of a namespace; it closes the file where it fails.
+// look lists the devices of a namespace; it closes the file where it fails. Not by
+// package net, whose lists lack entries, or fail, where a device comes or goes meanwhile.
 func look(f *os.File, addr netip.Addr) (*Open, bool, error) {
 	o, has := &Open{f, map[int]string{}}, false
 	err := inside(f, func() error {
-		links, err := net.Interfaces()
+		c, err := dial(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
 		}
+		defer c.Close()
+		links, err := c.links()
 		for _, l := range links {
-			o.Devices[l.Index] = l.Name
+			o.Devices[int(l.index)] = l.Name
 		}
-		all, err := net.InterfaceAddrs()
-		for _, a := range all {
-			p, isNet := a.(*net.IPNet)
-			if !isNet {
-				continue
-			}
-			if ip, ok := netip.AddrFromSlice(p.IP); ok && ip.Unmap() == addr {
-				has = true
-			}
-		}
+		has = hasAddr(links, addr)
 		return err
 	})
 	if err != nil {
