@@ -249,12 +249,13 @@ func (n *nodeState) repair(why string) bool {
 	return true
 }
 
-// watchSysctls repairs the switches of which the kernel sends no news.
+// watchSysctls repairs the switches of which the kernel sends no news. One that is
+// not there is a device's that is not: of that there is news.
 func (n *nodeState) watchSysctls() {
 	want := slices.DeleteFunc(intent.Desired(n.withoutPods()), func(o node.Object) bool { return o.Rank() != node.RankSysctl })
 	have, err := n.kernel.Sysctls(want)
 	if err == nil {
-		changes := slices.DeleteFunc(diff.Compare(have, want), func(c diff.Change) bool { return c.Verb == diff.Remove })
+		changes := slices.DeleteFunc(diff.Compare(have, want), func(c diff.Change) bool { return c.Verb != diff.Replace })
 		if len(changes) == 0 {
 			return
 		}
