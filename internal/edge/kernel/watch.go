@@ -23,6 +23,7 @@ type Watcher struct {
 	query      *conn // for links
 	wake       int   // an eventfd
 	ledger     ledger
+	blind      bool // the ledger is of before events were lost
 }
 
 // eventBytes is how much the kernel may queue for a socket of events. Somebody
@@ -161,9 +162,15 @@ func (w *Watcher) drain() ([]string, error) {
 	}
 	if lost {
 		reasons = append(reasons, "events of routing were lost")
-		if err := w.look(); err != nil {
+		w.blind = true
+	}
+	if w.blind {
+		// What makes events too many interrupts dumps as well: then at the next event.
+		err := w.look()
+		if err != nil && !errors.Is(err, errInterrupted) {
 			return nil, err
 		}
+		w.blind = err != nil
 	}
 	lost, err = w.nft.events(func(b []byte) { take(w.ledger.tables(b)) })
 	if err != nil {

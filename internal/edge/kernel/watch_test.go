@@ -307,3 +307,27 @@ func FuzzEvents(f *testing.F) {
 		}
 	})
 }
+
+// TestWatcherLooksAgain: where the devices could not be read after events were
+// lost, they are at the next event.
+func TestWatcherLooksAgain(t *testing.T) {
+	newNS(t)
+	k := open(t)
+	wiredNode(t, k)
+	w := watcher(t, k)
+	w.blind, w.ledger.links = true, map[int32]link{}
+	ens6, err := netlink.LinkByName("ens6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetMTU(ens6, 1400); err != nil {
+		t.Fatal(err)
+	}
+	if got := queued(t, w); len(got) == 0 || w.blind {
+		t.Errorf("heard %q, blind: %t", got, w.blind)
+	}
+	links, err := netlink.LinkList()
+	if err != nil || len(w.ledger.links) != len(links) {
+		t.Errorf("%d devices are known of %d (%v)", len(w.ledger.links), len(links), err)
+	}
+}
