@@ -232,7 +232,7 @@ func (f *Fabric) syncLink(l link, have map[place]map[string]netlink.Link) error 
 		if f.at(e.place) == nil {
 			return fmt.Errorf("place %s is not there", e.place)
 		}
-		if d := have[e.place][name]; d != nil && d.Attrs().Alias == l.alias() && d.Attrs().Index == e.index {
+		if d := have[e.place][name]; d != nil && d.Attrs().Alias == l.alias() && d.Attrs().Index == e.index && d.Attrs().Group != deadGroup {
 			found[i] = d
 		}
 	}

@@ -109,6 +109,33 @@ func TestRemoveWhatIsGone(t *testing.T) {
 	}
 }
 
+// TestMarkedForDeletion: a removal that failed half-way has left a device in the
+// group that the next one deletes, and by then it is wanted again.
+func TestMarkedForDeletion(t *testing.T) {
+	f := newFabric(t)
+	newGuest(t, f, "i-a")
+	newGuest(t, f, "i-b")
+	mustSync(t, f, vpcOf(eniA(), eniB()))
+	v := f.vpcs["vpc-1"]
+	device := func() netlink.Link {
+		t.Helper()
+		l, err := v.nl.LinkByIndex(f.ports[eniA().ID].index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if err := v.nl.LinkSetGroup(device(), deadGroup); err != nil {
+		t.Fatal(err)
+	}
+	mustSync(t, f, vpcOf(eniA(), eniB()))
+	if group := device().Attrs().Group; group == deadGroup {
+		t.Error("the device is still marked for deletion")
+	}
+	mustSync(t, f, vpcOf(eniA())) // removes the other's
+	device()
+}
+
 // vpcDump is what the kernel says of a VPC's namespace, less what changes by
 // itself: carrier, statistics, ages.
 func vpcDump(t *testing.T, f *Fabric, vpc string) []any {

@@ -40,7 +40,8 @@ var sinkReasons = map[string]Reason{
 }
 
 // deadGroup marks links for deletion: all of a group go with one request, in the
-// 20 ms that each would take by itself.
+// 20 ms that each would take by itself. One that is left in it, for the request
+// failed, goes with the next whether or not it is wanted again; so it is never kept.
 const deadGroup = 0xdead
 
 // sysctls of a VPC namespace and of the others that forward. The programs see to ARP and to spoofed sources.
@@ -248,7 +249,7 @@ func (v *vpcNet) syncEnds(ctx context.Context, ends []end) (extra []netlink.Link
 	for _, d := range ends {
 		name := DeviceName(d.eni.ID)
 		wanted[name] = true
-		if l := have[name]; l != nil && (l.Attrs().Alias != d.alias() || l.Attrs().Index != d.index) {
+		if l := have[name]; l != nil && (l.Attrs().Alias != d.alias() || l.Attrs().Index != d.index || l.Attrs().Group == deadGroup) {
 			wrong = append(wrong, l)
 			delete(have, name)
 		}
