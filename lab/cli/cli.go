@@ -189,6 +189,9 @@ func (o *options) instance(ctx context.Context, name string) (*guest.Client, wor
 	if err != nil {
 		return nil, in, s, err
 	}
+	if in.Socket == "" {
+		return nil, in, s, fmt.Errorf("instance %s of lab %s does not run (%s)", name, s.Name, stateOf(in))
+	}
 	c, err := guest.Dial(in.Socket)
 	return c, in, s, err
 }
