@@ -137,21 +137,11 @@ func TestPathCannotTell(t *testing.T) {
 // TestPathBehindTheUnknown: what is told of the way behind a part that is not known
 // is told under a condition.
 func TestPathBehindTheUnknown(t *testing.T) {
-	_, w, err := example.Load("seed003")
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := load(t, "seed003")
 	for i := range w.Nodes {
 		w.Nodes[i].Host.Nftables = path.Unknown[path.Ruleset]("no right")
 	}
-	b, err := w.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "blind.json")
-	if err := os.WriteFile(file, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	file := bundleFile(t, "blind.tgz", w)
 	out, status, _ := run("path", "-b", file, "b:default/sleep", "a:default/httpbin:80")
 	for _, want := range []string{"\n -  if hop 1 passed it unchanged:\n", "\nCAUSE  not known; if b/node-b1 and a/node-a1 passed it unchanged: "} {
 		if status != 2 || !strings.Contains(out, want) {
