@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -35,7 +33,7 @@ const theEnds = "ends"
 // agentNamespace is where the chart and the manifests put the agents.
 const agentNamespace = "kube-system"
 
-// notePrefix begins a line that says what was not read.
+// notePrefix begins a line of ours on standard error, and in the log of a node's pod.
 const notePrefix = "fairway: "
 
 // atOnce bounds the nodes that are read at the same time.
@@ -75,7 +73,7 @@ func (s sources) readOn(ctx context.Context, stderr io.Writer, c *collected) err
 	if image.Name == "" {
 		return fmt.Errorf("no daemonset fairway-agent is to be seen in namespace %s, whose image could be used: say --image, of one that has /fairway", s.on.namespace)
 	}
-	fmt.Fprintf(stderr, "fairway: reading %s by a pod on each, in namespace %s\n", strings.Join(names, ", "), s.on.namespace)
+	fmt.Fprintf(stderr, notePrefix+"reading %s by a pod on each, in namespace %s\n", strings.Join(names, ", "), s.on.namespace)
 	nodes, notes, errs := make([]path.Node, len(names)), make([][]string, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
@@ -146,7 +144,7 @@ func (o *onNodes) resolved(w *path.World) ([]string, error) {
 			continue
 		}
 		for _, end := range o.ends {
-			for _, name := range nodesOf(w, end) {
+			for _, name := range w.NodesOf(end) {
 				add(name)
 			}
 		}
@@ -156,45 +154,4 @@ func (o *onNodes) resolved(w *path.World) ([]string, error) {
 			firstOf(w.Pods.Why, "the API server lists no such pods")+"; name the nodes by --on NODE")
 	}
 	return names, nil
-}
-
-// nodesOf are the nodes of an end of a packet: a pod's, those of a Service's backends,
-// or the one that it names. What is on no node has none.
-func nodesOf(w *path.World, end string) (names []string) {
-	end = withoutCluster(end)
-	if name, ok := strings.CutPrefix(end, "node:"); ok {
-		return []string{withoutPort(name)}
-	}
-	end = withoutPort(end)
-	addr, _ := netip.ParseAddr(end)
-	addrs := []netip.Addr{addr}
-	if id, ok := strings.CutPrefix(end, "svc/"); ok {
-		for _, s := range w.Services.Value {
-			if s.ID() == id {
-				for _, b := range s.Backends.Value {
-					addrs = append(addrs, b.Addr)
-				}
-			}
-		}
-	}
-	for _, p := range w.Pods.Value {
-		if p.ID() == end || p.Name == end || slices.Contains(addrs, p.Addr) && p.Addr.IsValid() {
-			names = append(names, p.Node)
-		}
-	}
-	return names
-}
-
-// withoutCluster cuts "a:" off "a:default/web".
-func withoutCluster(end string) string {
-	before, rest, ok := strings.Cut(end, ":")
-	if _, err := strconv.ParseUint(rest, 10, 16); !ok || err == nil || before == "node" || strings.ContainsAny(before, "/.") {
-		return end
-	}
-	return rest
-}
-
-func withoutPort(end string) string {
-	end, _, _ = strings.Cut(end, ":")
-	return end
 }

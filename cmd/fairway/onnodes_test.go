@@ -174,25 +174,14 @@ func TestOnUsage(t *testing.T) {
 	}
 }
 
-func TestNodesOfEnds(t *testing.T) {
-	addr := netip.MustParseAddr
+func TestOnEnds(t *testing.T) {
 	w := &path.World{
 		Pods: path.Known([]path.ListedPod{
-			{Namespace: "default", Name: "a", Addr: addr("10.0.1.5"), Node: "n1"},
-			{Namespace: "shop", Name: "b", Addr: addr("10.0.2.5"), Node: "n2"},
+			{Namespace: "default", Name: "a", Addr: netip.MustParseAddr("10.0.1.5"), Node: "n1"},
+			{Namespace: "shop", Name: "b", Addr: netip.MustParseAddr("10.0.2.5"), Node: "n2"},
 		}),
-		Services: path.Known([]path.Service{{Namespace: "shop", Name: "web", Backends: path.Known([]path.Backend{{Addr: addr("10.0.2.5"), Port: 80}})}}),
 	}
-	for _, tt := range []struct{ end, want string }{
-		{"default/a", "n1"}, {"default/a:80", "n1"}, {"east:default/a", "n1"}, {"east:default/a:80", "n1"}, {"a", "n1"}, {"a:80", "n1"},
-		{"10.0.2.5:80", "n2"}, {"10.0.2.5", "n2"}, {"svc/shop/web:http", "n2"}, {"svc/shop/web", "n2"}, {"node:n7", "n7"}, {"node:n7:22", "n7"},
-		{"internet", ""}, {"10.9.9.9:80", ""}, {"default/none", ""}, {"eni-0a", ""},
-	} {
-		if got := strings.Join(nodesOf(w, tt.end), " "); got != tt.want {
-			t.Errorf("%s is on %q, want %q", tt.end, got, tt.want)
-		}
-	}
-	o := onNodes{names: []string{"ends", "n2", "n3"}, ends: []string{"default/a", "svc/shop/web"}}
+	o := onNodes{names: []string{"ends", "n2", "n3"}, ends: []string{"default/a", "shop/b:80"}}
 	if got, err := o.resolved(w); err != nil || strings.Join(got, " ") != "n1 n2 n3" {
 		t.Errorf("%v, %v", got, err)
 	}

@@ -3,6 +3,7 @@ package ec2
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -151,6 +152,22 @@ func TestSurvey(t *testing.T) {
 	s, err = r.c.Survey(t.Context(), r.scope(r.vpc, "vpc-0123456789abcdef0"))
 	if err != nil || len(s.VPCs) != 1 || !slices.ContainsFunc(s.Beyond, func(f FarVPC) bool { return f.ID == "vpc-0123456789abcdef0" && f.By == "" }) {
 		t.Errorf("%v, %+v", err, s.Beyond)
+	}
+}
+
+// TestVPCsOf: more ENIs than one filter takes, most of which are nowhere.
+func TestVPCsOf(t *testing.T) {
+	r, _ := furnished(t)
+	var enis []string
+	for i := range 250 {
+		enis = append(enis, fmt.Sprintf("eni-%017d", i))
+	}
+	if got, err := r.c.VPCsOf(t.Context(), enis); err != nil || len(got) != 0 {
+		t.Errorf("of ENIs that are nowhere: %v, %v", got, err)
+	}
+	enis = append(enis, r.enis(t)[0].ID, r.enis(t)[0].ID)
+	if got, err := r.c.VPCsOf(t.Context(), enis); err != nil || !slices.Equal(got, []string{r.vpc}) {
+		t.Errorf("%v, %v, want %s", got, err, r.vpc)
 	}
 }
 

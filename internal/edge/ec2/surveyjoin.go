@@ -197,23 +197,20 @@ func (s *surveyor) transitRoutes(ctx context.Context, t *path.TransitTable) erro
 // VPCsOf lists the VPCs that ENIs are in. An ENI that is not in the region is nowhere.
 func (c *Client) VPCsOf(ctx context.Context, enis []string) ([]string, error) {
 	const most = 200 // values of a filter ("Filter", Amazon EC2 API Reference)
-	if len(enis) == 0 {
-		return nil, nil
-	}
 	var vpcs []string
-	pages := ec2.NewDescribeNetworkInterfacesPaginator(c.api, &ec2.DescribeNetworkInterfacesInput{
-		Filters: []types.Filter{{Name: aws.String("network-interface-id"), Values: enis[:min(len(enis), most)]}}, MaxResults: aws.Int32(pageSize)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, wrap("DescribeNetworkInterfaces", "find the vpcs of enis", err)
-		}
-		for _, n := range page.NetworkInterfaces {
-			if id := aws.ToString(n.VpcId); !slices.Contains(vpcs, id) {
-				vpcs = append(vpcs, id)
+	for some := range slices.Chunk(enis, most) {
+		pages := ec2.NewDescribeNetworkInterfacesPaginator(c.api, &ec2.DescribeNetworkInterfacesInput{
+			Filters: []types.Filter{{Name: aws.String("network-interface-id"), Values: some}}, MaxResults: aws.Int32(pageSize)})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, wrap("DescribeNetworkInterfaces", "find the vpcs of enis", err)
+			}
+			for _, n := range page.NetworkInterfaces {
+				vpcs = append(vpcs, aws.ToString(n.VpcId))
 			}
 		}
 	}
 	slices.Sort(vpcs)
-	return vpcs, nil
+	return slices.Compact(vpcs), nil
 }

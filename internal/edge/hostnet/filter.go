@@ -154,8 +154,8 @@ func (r root) save(ctx context.Context, program string) ([]string, error) {
 	return lines, err
 }
 
-// run gives the lines that a program of the node's prints, and what it says of them. Its network namespace is
-// the calling thread's.
+// run gives the lines that a program of the node's prints, and what it says of them on
+// standard error. Its network namespace is the calling thread's.
 func (r root) run(ctx context.Context, program string, args ...string) (lines []string, said string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()

@@ -32,7 +32,10 @@ func (s *podServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const pod = "/api/v1/namespaces/tools/pods/fairway-bundle-x7"
 	switch call {
 	case "POST /api/v1/namespaces/tools/pods":
-		_ = json.NewDecoder(r.Body).Decode(&s.made)
+		if err := json.NewDecoder(r.Body).Decode(&s.made); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
 		w.WriteHeader(http.StatusCreated)
 		fmt.Fprint(w, `{"metadata":{"name":"fairway-bundle-x7","uid":"u1"}}`)
 	case "GET " + pod:
